@@ -1,0 +1,34 @@
+"""Factorization machines for scikit-learn.
+
+Public names are resolved lazily, so that importing a part loads no more than that part.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "DeepFMClassifier": "estimators",
+    "DeepFMRegressor": "estimators",
+    "FMClassifier": "estimators",
+    "FMRegressor": "estimators",
+    "FieldArray": "data",
+    "FieldEncoder": "encoding",
+    "FieldSchema": "schema",
+    "MFRegressor": "estimators",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOME]

@@ -1,0 +1,191 @@
+"""Checks of what comes in besides X: targets, weights, memory; and why a loss diverged.
+
+Each raises one error that says what was expected, what came and what to do.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import check_array, column_or_1d
+from sklearn.utils.validation import _num_samples
+
+from .data import FieldArray
+from .schema import FieldSchema
+
+__all__ = [
+    "check_consistent_rows",
+    "check_memory",
+    "check_regression_target",
+    "check_sample_weight",
+    "divergence_cause",
+]
+
+
+def check_consistent_rows(X: Any, y: Any) -> None:
+    """Raise unless X and y have the same number of rows.
+
+    Parameters
+    ----------
+    X, y : array-like
+        Features and target.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ.
+    """
+    n_rows, n_targets = _num_samples(X), _num_samples(y)
+    if n_rows != n_targets:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: X has {n_rows} rows, "
+            f"y has {n_targets}. Pass one target per row."
+        )
+
+
+def check_regression_target(y: Any) -> NDArray[np.float64]:
+    """Return a numeric target as float64, or raise.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_rows,)
+        Target; a column is taken with scikit-learn's usual warning.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+
+    Raises
+    ------
+    ValueError
+        If the target is not one-dimensional, not numeric, or holds NaN or infinity.
+    """
+    y = column_or_1d(y, warn=True)
+    return check_array(y, ensure_2d=False, dtype=np.float64, input_name="y", ensure_min_samples=0)
+
+
+def check_sample_weight(weight: Any, n_rows: int) -> NDArray[np.float64]:
+    """Return sample weights as float64, ones if None, or raise.
+
+    Parameters
+    ----------
+    weight : array-like of shape (n_rows,), float or None
+        Weights; a single number counts for all rows.
+    n_rows : int
+        Number of rows they are for.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+
+    Raises
+    ------
+    ValueError
+        If the shape is wrong, a weight is negative, NaN or infinite, or all are zero.
+    """
+    if weight is None:
+        return np.ones(n_rows)
+    if np.isscalar(weight):
+        weight = np.full(n_rows, weight)
+    weight = check_array(
+        weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight", ensure_min_samples=0
+    )
+    if weight.shape != (n_rows,):
+        raise ValueError(
+            f"sample_weight.shape == {weight.shape}, expected {(n_rows,)}: one weight per row."
+        )
+    if np.any(weight < 0):
+        row = int(np.argmax(weight < 0))
+        raise ValueError(
+            "Negative values in data passed to `sample_weight`: expected weights >= 0, got "
+            f"{weight[row]} at row {row}."
+        )
+    if not np.any(weight):
+        raise ValueError("All sample weights are zero; at least one row must count.")
+    return weight
+
+
+def check_memory(schema: FieldSchema, floats_per_row: float, dense_floats: float) -> None:
+    """Raise before allocating tables that cannot fit into this machine's memory.
+
+    Parameters
+    ----------
+    schema : FieldSchema
+        The fields.
+    floats_per_row : float
+        Numbers held per row of the table: weights, state of the solver, best copy.
+    dense_floats : float
+        Numbers held by dense layers, likewise.
+
+    Raises
+    ------
+    MemoryError
+        Naming the fields with the largest share.
+    """
+    try:
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on this platform
+        return
+    needed = 4 * (schema.table_size * floats_per_row + dense_floats)
+    if needed <= available:
+        return
+    largest = sorted(zip(schema.vocabulary_sizes, schema.names, strict=True), reverse=True)[:3]
+    blame = ", ".join(f"{name!r} ({size:,} rows)" for size, name in largest)
+    raise MemoryError(
+        f"Training needs about {needed / 2**30:,.1f} GiB for a table of {schema.table_size:,} rows "
+        f"and the layers above, this machine has {available / 2**30:,.1f} GiB. Largest fields: "
+        f"{blame}. Raise min_frequency or set max_categories in FieldEncoder, or lower "
+        "embedding_dim or hidden_layer_sizes."
+    )
+
+
+def divergence_cause(
+    X: Any, target: NDArray[Any], schema: FieldSchema, learning_rate: float, *, regression: bool
+) -> str:
+    """Find the likely reason why a loss was no longer finite.
+
+    Parameters
+    ----------
+    X : FieldArray or csr_array
+        Encoded training rows.
+    target : ndarray of shape (n_rows,)
+        Training target.
+    schema : FieldSchema
+        The fields.
+    learning_rate : float
+        Step size in use.
+    regression : bool
+        Whether the target is a number.
+
+    Returns
+    -------
+    str
+        One sentence: the cause, and what to change.
+    """
+    if isinstance(X, FieldArray):
+        slots = list(schema.numeric_slots)
+        numbers = np.abs(np.nan_to_num(np.asarray(X)[:, slots])) if slots else np.zeros((1, 0))
+        largest = numbers.max(axis=0, initial=0)
+        names = [schema.names[slot] for slot in slots]
+    else:
+        largest = np.asarray(abs(X).max(axis=0).todense()).ravel()
+        names = list(schema.names)
+    if len(largest) and largest.max() > 100:
+        worst = int(np.argmax(largest))
+        return (
+            f"Field {names[worst]!r} is not scaled: its values reach {largest[worst]:.3g}. Encode "
+            "it with FieldEncoder(scaler='bins') or scale it to about 1."
+        )
+    if regression:
+        spread = target.std() or 1.0
+        far = np.abs(target - target.mean()) / spread
+        if far.max() > 100:
+            row = int(np.argmax(far))
+            return (
+                f"The target has an extreme value, {target[row]:.3g} at row {row}, {far[row]:.0f} "
+                "standard deviations off the mean. Clip or transform it."
+            )
+    return f"learning_rate={learning_rate:g} is too large for these data. Lower it tenfold."

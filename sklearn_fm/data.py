@@ -1,0 +1,346 @@
+"""Encoded rows that remember their schema wherever scikit-learn takes them.
+
+It does not encode (see ``encoding``) and knows no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from .schema import FieldSchema
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["FieldArray"]
+
+
+class FieldArray(np.ndarray):
+    """Array of codes, one column per slot, that carries its `FieldSchema`.
+
+    Categorical and binned fields hold codes ``0 .. vocabulary_size - 2``, or -1 for
+    unknown; numeric fields hold numbers, NaN for missing. It is an ndarray, so
+    slicing rows, cross-validation, joblib and pickle keep it whole. Whatever changes
+    columns or numbers (arithmetic, ``X[:, 1]``, a transpose) gives a plain ndarray.
+
+    Parameters
+    ----------
+    codes : array-like of shape (n_rows, n_slots)
+        Integers when no field is numeric, else floats. float32 is refused for codes
+        beyond 2**24, which it cannot hold.
+    schema : FieldSchema
+        The fields that the columns stand for.
+
+    Raises
+    ------
+    ValueError
+        If the shape does not fit the schema, or a code lies outside its field's
+        vocabulary or is not an integer.
+
+    Examples
+    --------
+    >>> X = FieldArray([[3, -1], [0, 7]], FieldSchema.from_sizes([5, 9]))
+    >>> X.indices
+    array([[4, 5],
+           [1, 13]], dtype=int32)
+    >>> X[:1].schema == X.schema
+    True
+    """
+
+    schema: FieldSchema | None
+
+    def __new__(cls, codes: Any, schema: FieldSchema) -> FieldArray:
+        array = np.asarray(codes)
+        if array.ndim != 2 or array.shape[1] != schema.n_slots:
+            raise ValueError(
+                f"Expected codes of shape (n_rows, {schema.n_slots}) for {schema.n_fields} "
+                f"fields, got shape {array.shape}."
+            )
+        if array.dtype.kind not in "iuf":
+            raise ValueError(f"Codes must be integers or floats, got dtype {array.dtype}.")
+        check_codes(array, schema)
+        return cls._wrap(array, schema)
+
+    @classmethod
+    def _wrap(cls, codes: NDArray[Any], schema: FieldSchema) -> FieldArray:
+        """View trusted codes as a FieldArray, without checking or copying them."""
+        array = codes.view(cls)
+        array.schema = schema
+        return array
+
+    # -- numpy protocol: who keeps the schema ------------------------------------------
+
+    def __array_finalize__(self, obj: Any) -> None:
+        schema = getattr(obj, "schema", None)
+        fits = schema is not None and self.ndim == 2 and self.shape[1] == schema.n_slots
+        self.schema = schema if fits else None
+
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
+        return array[()] if return_scalar else np.asarray(array)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """Compute on plain arrays: changed numbers are no codes."""
+        plain = [np.asarray(x) if isinstance(x, FieldArray) else x for x in inputs]
+        if kwargs.get("out"):
+            kwargs["out"] = tuple(
+                np.asarray(x) if isinstance(x, FieldArray) else x for x in kwargs["out"]
+            )
+        return getattr(ufunc, method)(*plain, **kwargs)
+
+    def __array_function__(
+        self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any
+    ) -> Any:
+        if func in (np.concatenate, np.vstack) and kwargs.get("axis", 0) == 0 and len(args) == 1:
+            parts = list(args[0])
+            schemas = [part.schema if isinstance(part, FieldArray) else None for part in parts]
+            if schemas[0] is not None and all(schema == schemas[0] for schema in schemas):
+                return FieldArray._wrap(func([np.asarray(p) for p in parts], **kwargs), schemas[0])
+        plain = _strip(args), _strip(kwargs)
+        return func(*plain[0], **plain[1])
+
+    def __getitem__(self, key: Any) -> Any:
+        result = super().__getitem__(key)
+        if isinstance(result, FieldArray) and not _selects_rows(key):
+            return np.asarray(result)
+        return result
+
+    def transpose(self, *axes: Any) -> NDArray[Any]:  # type: ignore[override]
+        """Transpose as a plain ndarray: its columns are no slots."""
+        return np.asarray(self).transpose(*axes)
+
+    @property
+    def T(self) -> NDArray[Any]:
+        """Transpose as a plain ndarray."""
+        return self.transpose()
+
+    def __reduce__(self) -> tuple[Any, ...]:  # type: ignore[override]
+        # The plain array travels by itself, so that joblib can memory-map it.
+        return _rebuild, (np.asarray(self), self.schema)
+
+    # -- what a model reads ------------------------------------------------------------
+
+    def require_schema(self) -> FieldSchema:
+        """Return the schema, or raise if it was lost on the way.
+
+        Returns
+        -------
+        FieldSchema
+
+        Raises
+        ------
+        ValueError
+            If an operation on columns dropped the schema.
+        """
+        if self.schema is None:
+            raise ValueError("This FieldArray lost its schema. Wrap it: FieldArray(codes, schema).")
+        return self.schema
+
+    @property
+    def indices(self) -> NDArray[Any]:
+        """Rows of the shared table, int32 of shape (n_rows, n_slots), int64 for huge tables.
+
+        Raises
+        ------
+        ValueError
+            If a code lies outside its field's vocabulary.
+        """
+        schema = self.require_schema()
+        codes = np.asarray(self)
+        check_codes(codes, schema)
+        dtype = np.int32 if schema.table_size < 2**31 else np.int64
+        first = np.asarray(schema.offsets, dtype=dtype) + dtype(1)  # the row of code 0
+        if not schema.numeric_slots:
+            return np.add(codes, first, dtype=dtype, casting="unsafe")
+        numeric = np.zeros(schema.n_slots, dtype=bool)
+        numeric[list(schema.numeric_slots)] = True
+        out = np.empty(codes.shape, dtype=dtype)
+        out[:, numeric] = first[numeric] - 1
+        out[:, ~numeric] = codes[:, ~numeric] + first[~numeric]
+        return out
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        """Multipliers, float32 of shape (n_rows, n_slots).
+
+        1 for a code, the number itself in a numeric field and 0 where it is missing.
+        Without numeric fields it is a read-only view of a single 1.
+        """
+        slots = list(self.require_schema().numeric_slots)
+        if not slots:
+            return np.broadcast_to(np.float32(1), self.shape)
+        out = np.ones(self.shape, dtype=np.float32)
+        out[:, slots] = np.nan_to_num(np.asarray(self)[:, slots], nan=0.0)
+        return out
+
+    def to_torch(
+        self, device: torch.device | str | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return indices and values as tensors, ready for a module's ``forward``.
+
+        Parameters
+        ----------
+        device : torch.device or str, default=None
+            Where the tensors shall live; CPU when omitted.
+
+        Returns
+        -------
+        indices : Tensor of shape (n_rows, n_slots)
+            int32, or int64 for tables of 2**31 rows and more.
+        values : Tensor of shape (n_rows, n_slots)
+            float32.
+        """
+        import torch
+
+        indices = torch.from_numpy(self.indices).to(device)
+        if self.require_schema().numeric_slots:
+            return indices, torch.from_numpy(self.values).to(device)
+        return indices, torch.ones((), device=device).expand(indices.shape)
+
+    # -- sparse ------------------------------------------------------------------------
+
+    def to_csr(self) -> sparse.csr_array:
+        """One-hot form: entry ``[row, index] = value``.
+
+        Returns
+        -------
+        csr_array of shape (n_rows, table_size)
+            An unknown category is a 1 in the field's unknown row; a number that is zero
+            or missing is not stored.
+        """
+        shape = (len(self), self.require_schema().table_size)
+        starts = np.arange(0, self.size + 1, max(self.shape[1], 1))
+        if not self.shape[1]:
+            starts = np.zeros(len(self) + 1, dtype=int)
+        matrix = sparse.csr_array((self.values.ravel(), self.indices.ravel(), starts), shape=shape)
+        matrix.eliminate_zeros()
+        return matrix
+
+    @classmethod
+    def from_csr(cls, matrix: Any, schema: FieldSchema) -> FieldArray:
+        """Read the one-hot form back.
+
+        Parameters
+        ----------
+        matrix : sparse matrix or array of shape (n_rows, table_size)
+            At most one stored entry per row and field; 1 for a code. A field without an
+            entry is unknown, a number without one is 0.
+        schema : FieldSchema
+            The fields that own the columns.
+
+        Returns
+        -------
+        FieldArray of shape (n_rows, n_slots)
+
+        Raises
+        ------
+        ValueError
+            If the width is not ``table_size``, a row holds two entries of one field, or
+            a code's entry is not 1.
+        """
+        coo = sparse.coo_array(matrix)
+        if coo.shape[1] != schema.table_size:
+            raise ValueError(
+                f"Expected {schema.table_size} columns (schema.table_size), got {coo.shape[1]}."
+            )
+        offsets = np.asarray(schema.offsets)
+        slot = np.searchsorted(offsets, coo.col, side="right") - 1
+        numeric = np.zeros(schema.n_slots, dtype=bool)
+        numeric[list(schema.numeric_slots)] = True
+        cells = coo.row.astype(np.int64) * schema.n_slots + slot
+        if len(np.unique(cells)) < len(cells):
+            raise ValueError("A row holds two entries of one field; a field has one slot.")
+        if np.any(coo.data[~numeric[slot]] != 1):
+            raise ValueError("The entry of a categorical or binned field must be 1.")
+        dtype = np.float64 if numeric.any() else np.int64
+        out = np.where(numeric, 0, -1).astype(dtype) * np.ones((coo.shape[0], 1), dtype=dtype)
+        out[coo.row, slot] = np.where(numeric[slot], coo.data, coo.col - offsets[slot] - 1)
+        return cls._wrap(out, schema)
+
+
+def check_codes(codes: NDArray[Any], schema: FieldSchema) -> None:
+    """Raise unless every code is an integer within its field's vocabulary.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_rows, n_slots)
+        Codes; the numbers in numeric slots are passed over.
+    schema : FieldSchema
+        The fields that the columns stand for.
+
+    Raises
+    ------
+    ValueError
+        Naming the first field at fault and the code found.
+    """
+    if not len(codes):
+        return
+    top = np.asarray(schema.vocabulary_sizes) - 2
+    is_code = np.ones(schema.n_slots, dtype=bool)
+    is_code[list(schema.numeric_slots)] = False
+    low, high = codes.min(axis=0), codes.max(axis=0)
+    bad = is_code & ~((low >= -1) & (high <= top))  # NaN compares false, hence bad
+    if codes.dtype.kind == "f" and is_code.any():
+        if codes.dtype.itemsize < 8 and top[is_code].max() > 2**24:
+            raise ValueError(
+                "float32 cannot hold the codes of a vocabulary beyond 2**24. Pass int64 or float64."
+            )
+        with np.errstate(invalid="ignore"):
+            bad |= is_code & (codes != np.trunc(codes)).any(axis=0)
+    if bad.any():
+        slot = int(np.argmax(bad))
+        raise ValueError(
+            f"Field {schema.names[slot]!r} takes the integer codes -1 (unknown) to {top[slot]}, "
+            f"got values from {low[slot]} to {high[slot]}."
+        )
+
+
+def _selects_rows(key: Any) -> bool:
+    """Whether ``X[key]`` takes whole rows, so that its columns still are the slots."""
+    if not isinstance(key, tuple):
+        # a boolean mask of X's own shape picks cells; its result is one-dimensional anyway
+        return key is not None
+    rest = key[1:]
+    return all(k is Ellipsis or (isinstance(k, slice) and k == slice(None)) for k in rest)
+
+
+def _strip(value: Any) -> Any:
+    """FieldArrays within nested arguments as plain arrays."""
+    if isinstance(value, FieldArray):
+        return np.asarray(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(_strip(v) for v in value) if type(value) in (list, tuple) else value
+    if isinstance(value, dict):
+        return {key: _strip(v) for key, v in value.items()}
+    return value
+
+
+def _rebuild(codes: NDArray[Any], schema: FieldSchema | None) -> Any:
+    return codes.view(FieldArray) if schema is None else FieldArray._wrap(codes, schema)
+
+
+def concatenate(parts: Sequence[FieldArray]) -> FieldArray:
+    """Stack encoded rows of one schema.
+
+    Parameters
+    ----------
+    parts : sequence of FieldArray
+        At least one; all of the same schema.
+
+    Returns
+    -------
+    FieldArray
+
+    Raises
+    ------
+    ValueError
+        If the schemas differ, as happens when two encoders were fitted apart.
+    """
+    schema = parts[0].require_schema()
+    if any(part.schema != schema for part in parts):
+        raise ValueError("FieldArrays of different schemas cannot be stacked; use one encoder.")
+    return FieldArray._wrap(np.concatenate([np.asarray(part) for part in parts]), schema)

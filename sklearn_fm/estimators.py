@@ -1,0 +1,259 @@
+"""The public estimators: which module, and the parameters that only it has.
+
+Fitting and predicting are told in ``base`` and ``targets``.
+"""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+from sklearn.base import clone
+from sklearn.utils import Tags
+
+from .base import BaseFieldEstimator
+from .data import FieldArray
+from .encoding import FieldEncoder
+from .layers.mlp import ACTIVATIONS
+from .models.deepfm import DeepFM
+from .models.fm import FM
+from .models.mf import MF
+from .parameters import Interval, StrOptions, estimator
+from .targets import FieldClassifierMixin, FieldRegressorMixin
+
+__all__ = [
+    "DeepFMClassifier",
+    "DeepFMRegressor",
+    "FMClassifier",
+    "FMRegressor",
+    "MFRegressor",
+]
+
+
+class _FM(BaseFieldEstimator):
+    _module_class = FM
+
+
+@estimator
+class _WithMLP(BaseFieldEstimator):
+    """Families whose module has an MLP.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : tuple of int
+        Widths of the MLP's hidden layers; empty for none.
+    activation : {"relu", "gelu", "silu", "tanh", "sigmoid"}
+        Nonlinearity of the hidden layers.
+    dropout : float
+        Share of hidden units dropped in training.
+    batch_norm : bool
+        Whether to normalize the hidden layers over the batch.
+    l2_dense : float
+        Precision of the Gaussian prior on the MLP's weights.
+    learning_rate_dense : float
+        Step size for the MLP and other weights outside the tables; not used by "lbfgs".
+    """
+
+    hidden_layer_sizes: tuple[int, ...] = (128, 128)
+    activation: str = "relu"
+    dropout: float = 0.0
+    batch_norm: bool = False
+    l2_dense: float = 1.0
+    learning_rate_dense: float = 0.001
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "hidden_layer_sizes": ["array-like"],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "batch_norm": ["boolean"],
+        "l2_dense": [Interval(Real, 0, None, closed="left")],
+        "learning_rate_dense": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def _dense_options(self) -> dict[str, Any]:
+        return {"l2_dense": self.l2_dense, "learning_rate_dense": self.learning_rate_dense}
+
+    def _needs_batches(self) -> bool:
+        return self.dropout > 0 or self.batch_norm
+
+
+class _DeepFM(_WithMLP):
+    _module_class = DeepFM
+
+
+@estimator
+class _MF(_WithMLP):
+    """Matrix factorization: every column holds ids.
+
+    Parameters
+    ----------
+    user : str, int or None
+        Name or position of the users' column when X has other columns as well; None
+        (and `item` None) for all columns of X.
+    item : str, int or None
+        Name or position of the items' column, likewise.
+    """
+
+    embedding_dim: int = 32
+    l2_linear: float = 3.0
+    init_scale: float = 0.1
+    hidden_layer_sizes: tuple[int, ...] = ()
+    user: str | int | None = None
+    item: str | int | None = None
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "user": [None, str, Integral],
+        "item": [None, str, Integral],
+    }
+    _module_class = MF
+    _takes_sparse = False
+
+    def _make_encoder(self) -> FieldEncoder:
+        if self.encoder is not None:
+            return clone(self.encoder)
+        return FieldEncoder(categorical=slice(None))
+
+    def _check_X(self, X: Any, *, reset: bool) -> Any:
+        """The id columns of a checked X."""
+        X = super()._check_X(X, reset=reset)
+        chosen = [column for column in (self.user, self.item) if column is not None]
+        if not chosen or isinstance(X, FieldArray):
+            return X
+        if not hasattr(X, "columns"):
+            return X[:, chosen]
+        names = [X.columns[c] if isinstance(c, Integral) else c for c in chosen]
+        missing = [name for name in names if name not in list(X.columns)]
+        if missing:
+            raise ValueError(
+                f"X lacks the columns {missing} named by user and item; it has {list(X.columns)}."
+            )
+        return X[names]
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        if tags.regressor_tags is not None:
+            # Numbers are ids here: nothing is to be learned from a continuous column.
+            tags.regressor_tags.poor_score = True
+        return tags
+
+
+@estimator
+class FMClassifier(FieldClassifierMixin, _FM):
+    """Factorization machine for classification.
+
+    raw(x) = bias + sum_s w_s x_s + sum_{s<t} <v_s, v_t> x_s x_t; probability = sigmoid(raw),
+    or softmax over one raw prediction per class when there are more than two.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    References
+    ----------
+    Rendle (2010), Factorization machines, ICDM.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_fm import FMClassifier
+    >>> X = pd.DataFrame({"user": ["ann", "bob", "ann", "bob"] * 9, "item": list("xxyy") * 9})
+    >>> y = [1, 0, 0, 1] * 9
+    >>> model = FMClassifier(l2_embedding=0.1, random_state=0).fit(X, y)
+    >>> model.predict(X[:4])
+    array([1, 0, 0, 1])
+    """
+
+
+@estimator
+class FMRegressor(FieldRegressorMixin, _FM):
+    """Factorization machine for regression.
+
+    raw(x) = bias + sum_s w_s x_s + sum_{s<t} <v_s, v_t> x_s x_t, for the target scaled to mean
+    0 and variance 1; least squares.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    References
+    ----------
+    Rendle (2010), Factorization machines, ICDM.
+    """
+
+
+@estimator
+class DeepFMClassifier(FieldClassifierMixin, _DeepFM):
+    """Factorization machine plus a multilayer perceptron, for classification.
+
+    raw(x) = bias + sum_f w_f x_f + sum_{f<g} <e_f, e_g> + mlp(e_1 ... e_F); probability =
+    sigmoid(raw), or softmax over one raw prediction per class when there are more than two.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    References
+    ----------
+    Guo et al. (2017), DeepFM: a factorization-machine based neural network for CTR
+    prediction, IJCAI. arXiv:1703.04247
+    """
+
+
+@estimator
+class DeepFMRegressor(FieldRegressorMixin, _DeepFM):
+    """Factorization machine plus a multilayer perceptron, for regression.
+
+    raw(x) = bias + sum_f w_f x_f + sum_{f<g} <e_f, e_g> + mlp(e_1 ... e_F), for the target
+    scaled to mean 0 and variance 1; least squares.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    References
+    ----------
+    Guo et al. (2017), DeepFM: a factorization-machine based neural network for CTR
+    prediction, IJCAI. arXiv:1703.04247
+    """
+
+
+@estimator
+class MFRegressor(FieldRegressorMixin, _MF):
+    """Matrix factorization with biases, for ratings.
+
+    raw(u, i) = bias + b_u + b_i + <p_u, q_i>, or an MLP of (p_u, q_i) in place of the dot
+    product when there are hidden layers. Every column is an id, whatever its dtype: two
+    columns are users and items, with more all pairs interact, one column makes a bias
+    model. An id that fit did not see adds nothing, so the prediction falls back to the
+    biases of the others.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    References
+    ----------
+    Koren, Bell, Volinsky (2009), Matrix factorization techniques for recommender systems,
+    IEEE Computer 42(8). With hidden layers: He et al. (2017), Neural collaborative
+    filtering, WWW. arXiv:1708.05031
+    """

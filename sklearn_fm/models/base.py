@@ -1,0 +1,114 @@
+"""What all models share: bias, linear term, embeddings, and a sum of the parts.
+
+No loss, link, optimizer or device; subclasses say how embeddings interact.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..layers.embedding import FieldEmbedding, LinearTerm
+from ..layers.mlp import MLP
+from ..schema import FieldSchema
+
+__all__ = ["FieldModel"]
+
+
+class FieldModel(nn.Module):
+    """Base of the models: raw(x) = bias + linear term + interactions of the embeddings.
+
+    A subclass implements `interact`. Everything below it (lookup, table gradients,
+    the state of the optimizer) is common to all models, so the training step can
+    treat the tables apart from the rest.
+
+    Parameters
+    ----------
+    schema : FieldSchema
+        The fields and their share of the table.
+    embedding_dim : int
+        Width of the vectors, K.
+    n_outputs : int, default=1
+        Number of raw predictions per row, C: 1 for binary classification and
+        regression, the number of classes for more.
+    init_scale : float, default=0.01
+        Standard deviation of the embeddings' normal start values.
+    """
+
+    #: True if `interact` needs field f at position f. A model that treats all slots
+    #: alike also takes rows of different lengths, padded by slots of value 0.
+    positional = False
+
+    def __init__(
+        self,
+        schema: FieldSchema,
+        embedding_dim: int,
+        *,
+        n_outputs: int = 1,
+        init_scale: float = 0.01,
+    ) -> None:
+        super().__init__()
+        self.schema = schema
+        self.n_outputs = n_outputs
+        self.init_scale = init_scale
+        self.bias = nn.Parameter(torch.zeros(n_outputs))
+        self.linear = LinearTerm(schema.table_size, n_outputs)
+        self.embedding = FieldEmbedding(schema.table_size, embedding_dim)
+
+    def interact(self, e: Tensor) -> Tensor:
+        """Contribution of the embeddings to the raw prediction.
+
+        Parameters
+        ----------
+        e : Tensor of shape (B, F, K)
+            Embeddings multiplied by their values.
+
+        Returns
+        -------
+        Tensor of shape (B, C)
+        """
+        raise NotImplementedError
+
+    def forward(self, indices: Tensor, values: Tensor) -> Tensor:
+        """Raw predictions of encoded rows.
+
+        Parameters
+        ----------
+        indices : Tensor of shape (B, S)
+            Rows of the shared table; int32 or int64.
+        values : Tensor of shape (B, S)
+            Multipliers; a slot of value 0 changes nothing.
+
+        Returns
+        -------
+        Tensor of shape (B, C)
+        """
+        interaction = self.interact(self.embedding(indices, values))
+        return self.bias + self.linear(indices, values) + interaction
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw start values: bias and linear term 0, embeddings N(0, init_scale), MLP as it says.
+
+        The rows of unknown categories start at 0 and stay there unless rows of the
+        training data train them, so an unseen category falls back to what is left of
+        the sum without it.
+
+        Parameters
+        ----------
+        generator : torch.Generator, default=None
+            Source of randomness; torch's global one when omitted.
+        """
+        self.bias.zero_()
+        self.linear.weight.zero_()
+        self.embedding.weight.normal_(0, self.init_scale, generator=generator)
+        numeric = set(self.schema.numeric_slots)
+        unknown = [o for slot, o in enumerate(self.schema.offsets) if slot not in numeric]
+        self.embedding.weight[unknown] = 0
+        for part in self.children():
+            if isinstance(part, MLP):
+                part.reset_parameters(generator)
+
+    def sparse_tables(self) -> dict[str, nn.Parameter]:
+        """Parameters with one row per index, by the name of the part that owns them."""
+        return {"linear": self.linear.weight, "embedding": self.embedding.weight}

@@ -1,0 +1,78 @@
+"""DeepFM: a factorization machine and an MLP over the same embeddings.
+
+The MLP is `layers.MLP`; other ways to combine embeddings are other models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ..layers.mlp import MLP
+from ..schema import FieldSchema
+from .fm import FM
+
+__all__ = ["DeepFM"]
+
+
+class DeepFM(FM):
+    """Factorization machine plus a multilayer perceptron.
+
+    raw(x) = FM(x) + MLP(concatenation of v_1 x_1 ... v_F x_F)
+
+    Parameters
+    ----------
+    schema : FieldSchema
+        The fields and their share of the table.
+    embedding_dim : int, default=16
+        Width of the vectors, K.
+    hidden_layer_sizes : sequence of int, default=(128, 128)
+        Widths of the MLP's hidden layers; empty leaves the plain FM.
+    activation : {"relu", "gelu", "silu", "tanh", "sigmoid"}, default="relu"
+        Nonlinearity of the hidden layers.
+    dropout : float, default=0.0
+        Share of hidden units dropped in training.
+    batch_norm : bool, default=False
+        Whether to normalize the hidden layers over the batch.
+    n_outputs : int, default=1
+        Number of raw predictions per row, C.
+    init_scale : float, default=0.01
+        Standard deviation of the embeddings' start values.
+
+    References
+    ----------
+    Guo et al. (2017), DeepFM: a factorization-machine based neural network for CTR
+    prediction, IJCAI. arXiv:1703.04247
+    """
+
+    positional = True
+
+    def __init__(
+        self,
+        schema: FieldSchema,
+        embedding_dim: int = 16,
+        *,
+        hidden_layer_sizes: Sequence[int] = (128, 128),
+        activation: str = "relu",
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        n_outputs: int = 1,
+        init_scale: float = 0.01,
+    ) -> None:
+        super().__init__(schema, embedding_dim, n_outputs=n_outputs, init_scale=init_scale)
+        self.mlp = None
+        if hidden_layer_sizes:
+            self.mlp = MLP(
+                schema.n_fields * embedding_dim,
+                hidden_layer_sizes,
+                n_outputs,
+                activation=activation,
+                dropout=dropout,
+                batch_norm=batch_norm,
+            )
+
+    def interact(self, e: Tensor) -> Tensor:
+        """Pairwise term plus MLP, (B, F, K) to (B, C)."""
+        pairs = super().interact(e)
+        return pairs if self.mlp is None else pairs + self.mlp(e.flatten(start_dim=1))

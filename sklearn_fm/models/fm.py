@@ -1,0 +1,75 @@
+"""Factorization machine of second order.
+
+Higher orders and field-aware embeddings are other models.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..layers.functional import pairwise_sum
+from ..schema import FieldSchema
+from .base import FieldModel
+
+__all__ = ["FM"]
+
+
+class FM(FieldModel):
+    """Factorization machine.
+
+    raw(x) = bias + sum_s w_s x_s + sum_{s<t} <v_s, v_t> x_s x_t
+
+    With several outputs the embeddings are shared: output c has its own linear term
+    and weighs the K coordinates of the pairwise sum by its own vector.
+
+    Parameters
+    ----------
+    schema : FieldSchema
+        The fields and their share of the table.
+    embedding_dim : int, default=16
+        Width of the vectors, K.
+    n_outputs : int, default=1
+        Number of raw predictions per row, C.
+    init_scale : float, default=0.01
+        Standard deviation of the embeddings' start values.
+
+    References
+    ----------
+    Rendle (2010), Factorization machines, ICDM.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_fm.schema import FieldSchema
+    >>> model = FM(FieldSchema.from_sizes([1000, 500, 1]), embedding_dim=8)
+    >>> model(torch.tensor([[7, 1003, 1500]]), torch.tensor([[1.0, 1.0, 0.5]])).shape
+    torch.Size([1, 1])
+    """
+
+    def __init__(
+        self,
+        schema: FieldSchema,
+        embedding_dim: int = 16,
+        *,
+        n_outputs: int = 1,
+        init_scale: float = 0.01,
+    ) -> None:
+        super().__init__(schema, embedding_dim, n_outputs=n_outputs, init_scale=init_scale)
+        if n_outputs > 1:
+            self.pairwise_weight = nn.Parameter(torch.zeros(embedding_dim, n_outputs))
+        self.reset_parameters()
+
+    def interact(self, e: Tensor) -> Tensor:
+        """Pairwise term, (B, S, K) to (B, C)."""
+        pairs = pairwise_sum(e)  # (B, K)
+        if self.n_outputs == 1:
+            return pairs.sum(dim=1, keepdim=True)
+        return pairs @ self.pairwise_weight
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw start values; per-output weights of the pairwise sum are N(0, 1)."""
+        super().reset_parameters(generator)
+        if self.n_outputs > 1:
+            self.pairwise_weight.normal_(0, 1, generator=generator)

@@ -1,0 +1,241 @@
+"""What classifiers and regressors add to the base: the target, the loss, the predictions.
+
+They know nothing of features or training.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils import column_or_1d
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+
+from .checks import check_regression_target
+from .parameters import StrOptions, estimator
+from .training.losses import BinaryLogLoss, Loss, MultinomialLogLoss, SquaredError
+
+__all__ = ["FieldClassifierMixin", "FieldRegressorMixin"]
+
+
+@estimator
+class FieldClassifierMixin(ClassifierMixin):
+    """Classification of two or more classes.
+
+    Parameters
+    ----------
+    class_weight : dict, "balanced" or None
+        Weights of the classes, multiplied with the sample weights.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels.
+    """
+
+    class_weight: Any = None
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "class_weight": [dict, StrOptions({"balanced"}), None]
+    }
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
+        """Take one pass over the rows at hand, from wherever the model stands.
+
+        The first call fits the encoder and fixes classes and vocabularies: later, new
+        categories are unknown and new classes an error.
+
+        Parameters
+        ----------
+        X : DataFrame, array, FieldArray or sparse matrix of shape (n_rows, n_columns)
+            Features.
+        y : array-like of shape (n_rows,)
+            Labels.
+        classes : array-like of shape (n_classes,), default=None
+            All classes that will ever occur; needed in the first call.
+        sample_weight : array-like of shape (n_rows,), default=None
+            Non-negative weights of the rows.
+
+        Returns
+        -------
+        object
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If the first call lacks `classes`, or y holds a class not among them.
+        """
+        if classes is None and not hasattr(self, "classes_"):
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        return self._partial_fit(X, y, sample_weight, classes)
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Raw predictions.
+
+        Parameters
+        ----------
+        X : DataFrame, array, FieldArray or sparse matrix of shape (n_rows, n_columns)
+            Features as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) or (n_rows, n_classes)
+            Log-odds of ``classes_[1]`` for two classes, else one number per class.
+        """
+        raw = self._raw(X)
+        return raw[:, 0] if raw.shape[1] == 1 else raw
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : DataFrame, array, FieldArray or sparse matrix of shape (n_rows, n_columns)
+            Features as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes)
+            In the order of `classes_`.
+        """
+        raw = self._raw(X)
+        return self._loss.predict(raw)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Most probable class of each row.
+
+        Parameters
+        ----------
+        X : DataFrame, array, FieldArray or sparse matrix of shape (n_rows, n_columns)
+            Features as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+        """
+        raw = self._raw(X)
+        best = (raw[:, 0] > 0).astype(np.intp) if raw.shape[1] == 1 else raw.argmax(axis=1)
+        return self.classes_[best]
+
+    def _encode_target(
+        self, y: Any, weight: NDArray[np.float64], *, go_on: bool, classes: Any = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Positions of the labels in `classes_`, and weights times class weights."""
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        if not go_on:
+            self.classes_ = np.unique(y[weight > 0] if classes is None else classes)
+            if len(self.classes_) < 2:
+                raise ValueError(
+                    f"Expected at least two classes, but all rows of positive weight have one class, "
+                    f"{self.classes_.tolist()}."
+                )
+        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            raise ValueError(
+                f"classes={list(classes)} differs from the classes of the first call, "
+                f"{self.classes_.tolist()}."
+            )
+        known = np.isin(y, self.classes_)
+        if not np.all(known | (weight == 0)):
+            unseen = np.unique(y[~known]).tolist()
+            raise ValueError(
+                f"y holds the classes {unseen}, which are not among classes_, "
+                f"{self.classes_.tolist()}. Name all classes in the first call of partial_fit."
+            )
+        position = np.searchsorted(self.classes_, np.where(known, y, self.classes_[0]))
+        if self.class_weight is not None and len(y):
+            present = np.unique(position)
+            by_class = np.ones(len(self.classes_))
+            by_class[present] = compute_class_weight(
+                self.class_weight, classes=self.classes_[present], y=self.classes_[position]
+            )
+            weight = weight * by_class[position]
+        return position.astype(np.float64), weight
+
+    def _make_loss(self, target: NDArray[np.float64], weight: NDArray[np.float64]) -> Loss:
+        n_classes = len(self.classes_)
+        return BinaryLogLoss() if n_classes == 2 else MultinomialLogLoss(n_classes)
+
+    def _strata(self, target: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Classes to hold out in equal shares, if every class can be divided."""
+        counts = np.unique(target, return_counts=True)[1]
+        return target if counts.min() >= 2 and len(target) >= 20 * len(counts) else None
+
+
+@estimator
+class FieldRegressorMixin(RegressorMixin):
+    """Regression by least squares.
+
+    Parameters
+    ----------
+    y_range : tuple of (float, float) or None
+        Open interval in which all predictions lie, by a sigmoid; a little wider than
+        the ratings' own range, since its ends are reached only in the limit.
+    """
+
+    y_range: tuple[float, float] | None = None
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"y_range": [None, tuple, list]}
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Take one pass over the rows at hand, from wherever the model stands.
+
+        The first call fits the encoder and fixes vocabularies and the scale of the
+        target: later, new categories are unknown.
+
+        Parameters
+        ----------
+        X : DataFrame, array, FieldArray or sparse matrix of shape (n_rows, n_columns)
+            Features.
+        y : array-like of shape (n_rows,)
+            Target.
+        sample_weight : array-like of shape (n_rows,), default=None
+            Non-negative weights of the rows.
+
+        Returns
+        -------
+        object
+            Itself.
+        """
+        return self._partial_fit(X, y, sample_weight)
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """Expected target of each row.
+
+        Parameters
+        ----------
+        X : DataFrame, array, FieldArray or sparse matrix of shape (n_rows, n_columns)
+            Features as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+        """
+        raw = self._raw(X)
+        return self._loss.predict(raw)
+
+    def _encode_target(
+        self, y: Any, weight: NDArray[np.float64], *, go_on: bool, classes: Any = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Target as float64."""
+        return check_regression_target(y), weight
+
+    def _make_loss(self, target: NDArray[np.float64], weight: NDArray[np.float64]) -> Loss:
+        if self.y_range is None:
+            return SquaredError.of_target(target, weight)
+        low, high = self.y_range
+        if not low < high:
+            raise ValueError(f"y_range must be (low, high) with low < high, got {self.y_range}.")
+        if target.min() < low or target.max() > high:
+            raise ValueError(
+                f"y holds values from {target.min():g} to {target.max():g}, outside "
+                f"y_range={self.y_range}. Widen the range."
+            )
+        return SquaredError.of_target(target, weight, (float(low), float(high)))
+
+    def _strata(self, target: NDArray[np.float64]) -> None:
+        return None

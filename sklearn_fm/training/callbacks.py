@@ -1,0 +1,197 @@
+"""Callbacks of our own: keep the best weights, relax the prior, print progress.
+
+Schedules of the learning rate are torch's, through skorch's LRScheduler.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from skorch.callbacks import Callback, LRScheduler
+
+__all__ = ["KeepBest", "PrintTable", "ProgressBar", "RelaxPrior", "Replay", "make_scheduler"]
+
+
+class KeepBest(Callback):
+    """Remember the weights of the best epoch; stop when none has been better for a while.
+
+    Without validation rows the latest epoch counts as the best, so that there is always
+    a finite state to fall back on.
+
+    Parameters
+    ----------
+    patience : int or None
+        Epochs without a new best before training stops; None never stops.
+    """
+
+    def __init__(self, patience: int | None) -> None:
+        self.patience = patience
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Remember the start."""
+        self.best_loss_ = math.inf
+        self.best_epoch_ = 0
+        self.state_: dict[str, torch.Tensor] = {}
+        self._save(net)
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Compare with the best."""
+        epoch = len(net.history)
+        loss = net.history[-1].get("valid_loss")
+        if loss is None:
+            self.best_epoch_ = epoch
+            self._save(net)
+        elif loss < self.best_loss_:
+            self.best_loss_, self.best_epoch_ = loss, epoch
+            self._save(net)
+        elif self.patience is not None and epoch - self.best_epoch_ >= self.patience:
+            raise KeyboardInterrupt  # skorch's own way to end training
+
+    def restore(self, net: Any) -> None:
+        """Put the best weights back."""
+        if self.state_:
+            net.module_.load_state_dict(self.state_)
+
+    def _save(self, net: Any) -> None:
+        current = net.module_.state_dict()
+        if self.state_:
+            for name, value in current.items():
+                self.state_[name].copy_(value)
+        else:
+            self.state_ = {name: value.clone() for name, value in current.items()}
+
+
+class RelaxPrior(Callback):
+    """Weaken the prior on the embeddings whenever the validation loss stalls.
+
+    A strong prior first, halved step by step: the path of a regularization grid, warm
+    started, with early stopping to pick the point on it.
+
+    Parameters
+    ----------
+    penalty : float
+        Precision of the prior at the start.
+    factor : float, default=2.0
+        Divisor of the precision.
+    tolerance : float, default=0.001
+        Relative improvement below which an epoch counts as stalled.
+    """
+
+    def __init__(self, penalty: float, factor: float = 2.0, tolerance: float = 1e-3) -> None:
+        self.penalty = penalty
+        self.factor = factor
+        self.tolerance = tolerance
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Start strong."""
+        self.current_ = self.penalty
+        self.best_loss_ = math.inf
+        net.stepper_.tables["embedding"].penalty = self.current_
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Relax after a stalled epoch."""
+        net.history.record("l2_embedding", self.current_)
+        loss = net.history[-1].get("valid_loss", -math.inf)
+        if loss > self.best_loss_ * (1 - self.tolerance):
+            self.current_ /= self.factor
+            net.stepper_.tables["embedding"].penalty = self.current_
+        self.best_loss_ = min(loss, self.best_loss_)
+
+
+class Replay(Callback):
+    """Repeat the priors and learning rates of recorded epochs, without validation.
+
+    Parameters
+    ----------
+    epochs : list of dict
+        One entry per epoch: ``l2_embedding`` where the prior was relaxed, ``factor``
+        of the learning rates where a plateau reduced them.
+    """
+
+    def __init__(self, epochs: list[dict[str, float]]) -> None:
+        self.epochs = epochs
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        """Set what the epoch of this number had."""
+        then = self.epochs[len(net.history) - 1]
+        if "factor" in then:
+            net.stepper_.scale_learning_rates(then["factor"])
+        if "l2_embedding" in then:
+            net.stepper_.tables["embedding"].penalty = then["l2_embedding"]
+            net.history.record("l2_embedding", then["l2_embedding"])
+
+
+def make_scheduler(
+    schedule: str, *, rates: list[float], n_steps: int, monitor: str
+) -> LRScheduler | None:
+    """skorch callback for a schedule of the learning rates.
+
+    Parameters
+    ----------
+    schedule : {"constant", "one_cycle", "reduce_on_plateau"}
+        Name of the schedule.
+    rates : list of float
+        Learning rate of each parameter group; the top of the cycle.
+    n_steps : int
+        Steps in a full cycle.
+    monitor : {"valid_loss", "train_loss"}
+        What must improve, else the rates are divided by 10.
+
+    Returns
+    -------
+    LRScheduler or None
+        None for the constant schedule.
+
+    References
+    ----------
+    Smith, Topin (2018), Super-convergence. arXiv:1708.07120
+    """
+    if schedule == "one_cycle":
+        return LRScheduler(
+            policy=torch.optim.lr_scheduler.OneCycleLR,
+            step_every="batch",
+            max_lr=rates,
+            total_steps=n_steps + 1,  # the scheduler takes its first step at construction
+            cycle_momentum=False,
+        )
+    if schedule == "reduce_on_plateau":
+        return LRScheduler(
+            policy=torch.optim.lr_scheduler.ReduceLROnPlateau,
+            monitor=monitor,
+            factor=0.1,
+            patience=1,
+        )
+    return None
+
+
+class PrintTable(Callback):
+    """Print one line per epoch."""
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Print the epoch's record, under a header the first time."""
+        record = net.history[-1]
+        names = [n for n in record if n not in ("batches", "epoch") and not n.endswith("_best")]
+        if len(net.history) == 1:
+            print("  ".join(["epoch", *(f"{name:>13}" for name in names)]))
+        print("  ".join([f"{len(net.history):>5}", *(f"{record[n]:>13.5g}" for n in names)]))
+
+
+class ProgressBar(Callback):
+    """Show a tqdm bar over the epochs."""
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Open the bar."""
+        from tqdm.auto import tqdm
+
+        self.bar_ = tqdm(total=net.max_epochs, unit="epoch")
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Advance it and show the losses."""
+        self.bar_.update()
+        self.bar_.set_postfix({k: v for k, v in net.history[-1].items() if k.endswith("_loss")})
+
+    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Close it."""
+        self.bar_.close()

@@ -1,0 +1,284 @@
+"""A whole training: validation, early stopping, a second run on all rows, interruptions.
+
+It knows encoded rows and modules, but neither estimators nor columns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import torch
+from skorch.callbacks import Callback
+
+from ..models.base import FieldModel
+from .batching import Rows
+from .callbacks import KeepBest, PrintTable, ProgressBar, RelaxPrior, Replay, make_scheduler
+from .lbfgs import minimize_lbfgs
+from .losses import Loss
+from .net import DivergenceError, FieldNet, raw_predictions
+from .steppers import StepOptions
+
+__all__ = ["Outcome", "Plan", "train_gradient", "train_lbfgs"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train; the estimator's parameters of the same names say more."""
+
+    options: StepOptions
+    max_epochs: int = 100
+    batch_size: int = 256
+    patience: int | None = None
+    relax_prior: bool = False
+    refit: bool = False
+    learning_rate_schedule: str = "constant"
+    tolerance: float = 1e-5
+    verbose: int = 0
+    callbacks: list[tuple[str, Callback]] = field(default_factory=list)
+
+
+@dataclass
+class Outcome:
+    """What came of a training, beside the model trained in place.
+
+    Attributes
+    ----------
+    history : DataFrame
+        One row per epoch.
+    n_epochs : int
+        Epochs behind the weights that were kept.
+    converged : bool
+        False if the solver ran out of epochs before reaching its tolerance.
+    stopped_by : BaseException or None
+        A `DivergenceError` or the KeyboardInterrupt of a Ctrl-C; weights are the last good.
+    """
+
+    history: pd.DataFrame
+    n_epochs: int
+    converged: bool = True
+    stopped_by: BaseException | None = None
+    stepper_state: dict[str, Any] | None = None
+
+
+def train_gradient(
+    model: FieldModel,
+    loss: Loss,
+    rows: Rows,
+    plan: Plan,
+    generator: torch.Generator,
+    *,
+    split: tuple[torch.Tensor, torch.Tensor] | None = None,
+    valid: Rows | None = None,
+    stepper_state: dict[str, Any] | None = None,
+) -> Outcome:
+    """Train by steps on mini-batches.
+
+    Parameters
+    ----------
+    model : FieldModel
+        Start values; trained in place.
+    loss : Loss
+        What is minimized.
+    rows : Rows
+        All rows for training.
+    plan : Plan
+        Solver, epochs, stopping.
+    generator : torch.Generator
+        Source of all randomness, on the CPU.
+    split : tuple of Tensor, default=None
+        Positions of the rows to train on and of those held out to stop early.
+    valid : Rows, default=None
+        Rows to watch that are no part of `rows`.
+    stepper_state : dict, default=None
+        State of an earlier training to go on from.
+
+    Returns
+    -------
+    Outcome
+    """
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    seed = generator.initial_seed()
+    train = rows
+    if split is not None:
+        train, valid = rows.subset(split[0]), rows.subset(split[1])
+    extra: list[tuple[str, Callback]] = []
+    if plan.relax_prior and valid is not None:
+        extra = [("relax_prior", RelaxPrior(plan.options.l2_embedding))]
+    net = _make_net(model, loss, train, valid, plan, generator, extra)
+    if stepper_state is not None:
+        net.stepper_.load_state(stepper_state)
+    stopped_by = _run(net, plan.max_epochs, seed)
+    n_epochs = net.keep_best.best_epoch_
+    history = _history_frame(net)
+
+    if plan.refit and split is not None and stopped_by is None and n_epochs:
+        model.load_state_dict(start)
+        generator.manual_seed(seed)
+        net = _make_net(model, loss, rows, None, plan, generator, _replay(net, plan))
+        stopped_by = _run(net, n_epochs, seed)
+        refit_history = _history_frame(net).assign(phase="refit")
+        history = pd.concat([history.assign(phase="search"), refit_history], ignore_index=True)
+    return Outcome(history, n_epochs, stopped_by=stopped_by, stepper_state=net.stepper_.state())
+
+
+def _make_net(
+    model: FieldModel,
+    loss: Loss,
+    train: Rows,
+    valid: Rows | None,
+    plan: Plan,
+    generator: torch.Generator,
+    extra: list[tuple[str, Callback]],
+) -> FieldNet:
+    replays = any(name == "replay" for name, _ in extra)
+    callbacks = [*extra, *plan.callbacks]
+    scheduler = make_scheduler(
+        plan.learning_rate_schedule,
+        rates=[plan.options.learning_rate_dense, plan.options.learning_rate],
+        n_steps=-(-len(train) // plan.batch_size) * plan.max_epochs,
+        monitor="train_loss" if valid is None else "valid_loss",
+    )
+    if scheduler is not None and not (replays and scheduler.step_every == "epoch"):
+        callbacks.append(("scheduler", scheduler))
+    if plan.verbose:
+        callbacks.append(("progress", PrintTable() if plan.verbose == 1 else ProgressBar()))
+    keep_best = KeepBest(plan.patience if valid is not None else None)
+    callbacks.append(("keep_best", keep_best))  # last, for it may end the training
+    net = FieldNet(
+        model,
+        loss,
+        plan.options,
+        train=train,
+        valid=valid,
+        batch_size=plan.batch_size,
+        generator=generator,
+        callbacks=callbacks,
+        keep_best=keep_best,
+    )
+    return net.initialize()
+
+
+def _run(net: FieldNet, epochs: int, seed: int) -> BaseException | None:
+    """Train and keep the best weights; return what cut the training short, if anything."""
+    stopped_by: BaseException | None = None
+    with _private_torch_randomness(seed, net.module_.bias.device):
+        try:
+            net.run(epochs)
+        except (DivergenceError, KeyboardInterrupt) as stop:
+            stopped_by = stop
+    if net.valid is not None or isinstance(stopped_by, DivergenceError):
+        net.keep_best.restore(net)
+    return stopped_by
+
+
+def _replay(net: FieldNet, plan: Plan) -> list[tuple[str, Callback]]:
+    """Callback that repeats the priors and learning rates of a finished training."""
+    epochs = []
+    for record in net.history:
+        then = {key: record[key] for key in ("l2_embedding",) if key in record}
+        if plan.learning_rate_schedule == "reduce_on_plateau":
+            then["factor"] = record["learning_rate"] / plan.options.learning_rate
+        epochs.append(then)
+    return [("replay", Replay(epochs))]
+
+
+def _history_frame(net: FieldNet) -> pd.DataFrame:
+    """skorch's history as the table that users read."""
+    metric = f"valid_{net.loss.metric_name}"
+    columns = {
+        "epoch": "epoch",
+        "train_loss": "train_loss",
+        "valid_loss": "valid_loss",
+        metric: metric,
+        "dur": "seconds",
+        "learning_rate": "learning_rate",
+        "l2_embedding": "l2_embedding",
+    }
+    # An interrupted epoch has no record of its end.
+    records = [record for record in net.history if "dur" in record]
+    table = [{new: r[old] for old, new in columns.items() if old in r} for r in records]
+    return pd.DataFrame(table, columns=None if table else list(columns.values()))
+
+
+@contextlib.contextmanager
+def _private_torch_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """Let dropout draw from a seed of ours and give torch its global state back."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def train_lbfgs(
+    model: FieldModel,
+    loss: Loss,
+    rows: Rows,
+    plan: Plan,
+    *,
+    valid: Rows | None = None,
+) -> Outcome:
+    """Train by full-batch L-BFGS.
+
+    Parameters
+    ----------
+    model : FieldModel
+        Start values, in float64; trained in place.
+    loss : Loss
+        What is minimized.
+    rows : Rows
+        All rows for training, in float64.
+    plan : Plan
+        Penalties and stopping; an epoch is an iteration.
+    valid : Rows, default=None
+        Rows to watch.
+
+    Returns
+    -------
+    Outcome
+    """
+    records: list[dict[str, float]] = []
+    best: dict[str, Any] = {"loss": float("inf"), "epoch": 0, "state": None}
+
+    def report(record: dict[str, float]) -> bool:
+        records.append({"epoch": len(records) + 1, **record})
+        if valid is None:
+            return False
+        raw = raw_predictions(model, valid)
+        value = loss.value(raw, valid.target)
+        record = records[-1]
+        record["valid_loss"] = float((value * valid.weight).sum() / valid.weight.sum())
+        record[f"valid_{loss.metric_name}"] = loss.metric(
+            raw.numpy(), valid.target.numpy(), valid.weight.numpy()
+        )
+        model.train()
+        if record["valid_loss"] < best["loss"]:
+            state = {name: v.clone() for name, v in model.state_dict().items()}
+            best.update(loss=record["valid_loss"], epoch=len(records), state=state)
+        patience = plan.patience
+        return patience is not None and len(records) - best["epoch"] >= patience
+
+    stopped_by: BaseException | None = None
+    converged = False
+    try:
+        result = minimize_lbfgs(
+            model,
+            loss,
+            rows,
+            l2_linear=plan.options.l2_linear,
+            l2_embedding=plan.options.l2_embedding,
+            l2_dense=plan.options.l2_dense,
+            max_iter=plan.max_epochs,
+            tolerance=plan.tolerance,
+            report=report,
+        )
+        converged = result.status != 1  # 1: out of iterations
+    except KeyboardInterrupt as stop:
+        stopped_by = stop
+    if best["state"] is not None:
+        model.load_state_dict(best["state"])
+    n_epochs = best["epoch"] or len(records)
+    return Outcome(pd.DataFrame(records), n_epochs, converged=converged, stopped_by=stopped_by)

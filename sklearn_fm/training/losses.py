@@ -1,0 +1,182 @@
+"""One object per loss: it answers link, inverse link, value, best constant and metric.
+
+Penalties are not part of it; they are the solver's, as priors over the whole table.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit, softmax
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["BinaryLogLoss", "Loss", "MultinomialLogLoss", "SquaredError"]
+
+
+class Loss(Protocol):
+    """What training and prediction ask of a loss."""
+
+    n_outputs: int
+    #: Name of `metric` in the history, e.g. ``"auc"``.
+    metric_name: str
+
+    def value(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Loss of each row, (B, C) and (B,) to (B,)."""
+
+    def predict(self, raw: NDArray[Any]) -> NDArray[np.float64]:
+        """Apply the inverse link: raw predictions (n, C) to probabilities or ratings."""
+
+    def best_constant(self, target: NDArray[Any], weight: NDArray[Any]) -> NDArray[np.float64]:
+        """Raw prediction (C,) of least weighted loss when it must be the same for all rows."""
+
+    def metric(self, raw: NDArray[Any], target: NDArray[Any], weight: NDArray[Any]) -> float:
+        """The usual score of raw predictions, for the history."""
+
+
+@dataclass(frozen=True)
+class BinaryLogLoss:
+    """Negative log-likelihood of two classes; target 0 or 1, probability = sigmoid(raw)."""
+
+    n_outputs: int = 1
+    metric_name: str = "auc"
+
+    def value(self, raw: Tensor, target: Tensor) -> Tensor:
+        """log(1 + exp(raw)) - target * raw."""
+        raw = raw[:, 0]
+        return F.softplus(raw) - target * raw
+
+    def predict(self, raw: NDArray[Any]) -> NDArray[np.float64]:
+        """Probabilities of both classes, (n, 1) to (n, 2)."""
+        positive = expit(raw[:, 0].astype(np.float64))
+        return np.column_stack([1 - positive, positive])
+
+    def best_constant(self, target: NDArray[Any], weight: NDArray[Any]) -> NDArray[np.float64]:
+        """log(p / (1 - p)) for the weighted share p of class 1, kept finite."""
+        share = float(np.average(target, weights=weight))
+        floor = 1e-6
+        share = min(max(share, floor), 1 - floor)
+        return np.array([math.log(share / (1 - share))])
+
+    def metric(self, raw: NDArray[Any], target: NDArray[Any], weight: NDArray[Any]) -> float:
+        """Weighted area under the ROC curve; NaN when one class is absent."""
+        from sklearn.metrics import roc_auc_score
+
+        if target.min() == target.max():
+            return math.nan
+        return float(roc_auc_score(target, raw[:, 0], sample_weight=weight))
+
+
+@dataclass(frozen=True)
+class MultinomialLogLoss:
+    """Negative log-likelihood of C classes; target 0..C-1, probabilities = softmax(raw).
+
+    Parameters
+    ----------
+    n_outputs : int
+        Number of classes.
+    """
+
+    n_outputs: int
+    metric_name: str = "accuracy"
+
+    def value(self, raw: Tensor, target: Tensor) -> Tensor:
+        """log(sum_c exp(raw_c)) - raw_target."""
+        return F.cross_entropy(raw, target.long(), reduction="none")
+
+    def predict(self, raw: NDArray[Any]) -> NDArray[np.float64]:
+        """Probabilities of the classes, (n, C) to (n, C)."""
+        return softmax(raw.astype(np.float64), axis=1)
+
+    def best_constant(self, target: NDArray[Any], weight: NDArray[Any]) -> NDArray[np.float64]:
+        """Logarithms of the weighted class shares."""
+        mass = np.bincount(target.astype(np.intp), weights=weight, minlength=self.n_outputs)
+        return np.log(np.maximum(mass / mass.sum(), 1e-6))
+
+    def metric(self, raw: NDArray[Any], target: NDArray[Any], weight: NDArray[Any]) -> float:
+        """Weighted share of rows whose largest raw prediction is the target's."""
+        return float(np.average(raw.argmax(axis=1) == target, weights=weight))
+
+
+@dataclass(frozen=True)
+class SquaredError:
+    """Half the squared error of a standardized target.
+
+    prediction = center + scale * raw, or low + (high - low) * sigmoid(raw) with a range;
+    value = ((prediction - target) / scale)^2 / 2. Dividing by the target's spread makes
+    step sizes and penalties mean the same whatever the unit of the target.
+
+    Parameters
+    ----------
+    center, scale : float, default=0.0, 1.0
+        Mean and standard deviation of the training target.
+    y_range : tuple of (float, float), default=None
+        Open interval in which all predictions lie.
+    """
+
+    center: float = 0.0
+    scale: float = 1.0
+    y_range: tuple[float, float] | None = None
+    n_outputs: int = field(default=1, init=False)
+    metric_name: str = field(default="rmse", init=False)
+
+    @classmethod
+    def of_target(
+        cls,
+        target: NDArray[Any],
+        weight: NDArray[Any],
+        y_range: tuple[float, float] | None = None,
+    ) -> SquaredError:
+        """Loss standardized by the weighted mean and spread of a target.
+
+        Parameters
+        ----------
+        target, weight : ndarray of shape (n,)
+            Training target and sample weights.
+        y_range : tuple of (float, float), default=None
+            Open interval in which all predictions lie.
+
+        Returns
+        -------
+        SquaredError
+        """
+        center = float(np.average(target, weights=weight))
+        spread = math.sqrt(np.average((target - center) ** 2, weights=weight))
+        # A constant target leaves rounding noise for a spread; that is no scale.
+        scale = spread if spread > 1e-12 * max(1.0, abs(center)) else 1.0
+        return cls(center, scale, y_range)
+
+    def value(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Half the squared standardized error."""
+        if self.y_range is None:
+            error = raw[:, 0] - (target - self.center) / self.scale
+        else:
+            low, high = self.y_range
+            error = (low + (high - low) * torch.sigmoid(raw[:, 0]) - target) / self.scale
+        return error.square() / 2
+
+    def predict(self, raw: NDArray[Any]) -> NDArray[np.float64]:
+        """Predictions in the unit of the target, (n, 1) to (n,)."""
+        raw = raw[:, 0].astype(np.float64)
+        if self.y_range is None:
+            return self.center + self.scale * raw
+        low, high = self.y_range
+        return low + (high - low) * expit(raw)
+
+    def best_constant(self, target: NDArray[Any], weight: NDArray[Any]) -> NDArray[np.float64]:
+        """Link of the weighted mean."""
+        mean = float(np.average(target, weights=weight))
+        if self.y_range is None:
+            return np.array([(mean - self.center) / self.scale])
+        low, high = self.y_range
+        share = min(max((mean - low) / (high - low), 1e-6), 1 - 1e-6)
+        return np.array([math.log(share / (1 - share))])
+
+    def metric(self, raw: NDArray[Any], target: NDArray[Any], weight: NDArray[Any]) -> float:
+        """Weighted root mean squared error in the unit of the target."""
+        return math.sqrt(np.average((self.predict(raw) - target) ** 2, weights=weight))

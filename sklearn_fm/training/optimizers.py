@@ -1,0 +1,204 @@
+"""Rules that update single rows of a table, with the penalty on all rows caught up lazily.
+
+The dense layers above the tables use torch's own optimizers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["ROW_RULES", "RowAdagrad", "RowAdam", "RowRule", "RowSGD"]
+
+
+class RowRule:
+    """State and arithmetic of one solver for one table.
+
+    The objective is the sum of the losses plus penalty / 2 * |table|^2. A step sees the
+    summed gradient of a batch that holds a share of all rows, and owes that share of the
+    penalty to *every* row of the table. Rows outside the batch are left alone; a clock,
+    the sum of learning rate times share, tells later how much shrinking a row has missed:
+
+        row *= exp(-(clock now - clock of the row) * penalty * scale)
+
+    with the scale that the rule gives to gradients of that row. This is what stepping
+    through the whole table would have done, up to terms of second order in the rate.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (table_size, W)
+        The table, updated in place.
+    penalty : float
+        Precision of the Gaussian prior on its entries.
+    """
+
+    def __init__(self, weight: Tensor, penalty: float) -> None:
+        self.weight = weight
+        self.penalty = penalty
+        self.clock = 0.0
+        self.row_clock = weight.new_zeros(len(weight), 1)
+
+    def scale(self, rows: Any) -> Tensor | float:
+        """Factor that the rule puts on a gradient of these rows now."""
+        raise NotImplementedError
+
+    def direction(self, rows: Tensor, gradient: Tensor, batch_size: int) -> Tensor:
+        """Take note of a gradient, return the step to subtract per unit of learning rate."""
+        raise NotImplementedError
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors with one row per table row that must survive between fits."""
+        return {}
+
+    def _shrinkage(self, rows: Any) -> Tensor:
+        missed = self.clock - self.row_clock[rows]
+        return torch.exp(-missed * self.penalty * self.scale(rows))
+
+    def fetch(self, rows: Tensor) -> Tensor:
+        """Rows of the table with all penalties paid until now, (U, W)."""
+        values = self.weight[rows]
+        if self.penalty:
+            values = values * self._shrinkage(rows)
+        return values
+
+    def update(
+        self,
+        rows: Tensor,
+        values: Tensor,
+        gradient: Tensor,
+        *,
+        learning_rate: float,
+        batch_size: int,
+        share: float,
+    ) -> None:
+        """Step on fetched rows and put them back.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (U,)
+            Distinct indices.
+        values : Tensor of shape (U, W)
+            What `fetch` gave for them.
+        gradient : Tensor of shape (U, W)
+            Gradient of the batch's summed loss.
+        learning_rate : float
+            Step size.
+        batch_size : int
+            Rows in the batch.
+        share : float
+            Weight of the batch as a share of all training weight.
+        """
+        self.row_clock[rows] = self.clock
+        step = self.direction(rows, gradient, batch_size)
+        self.weight[rows] = values - learning_rate * step
+        self.clock += learning_rate * share
+
+    def settle(self) -> None:
+        """Pay what every row of the table still owes; done once per epoch."""
+        if self.penalty:
+            self.weight *= self._shrinkage(slice(None))
+        self.clock = 0.0
+        self.row_clock.zero_()
+
+
+class RowAdagrad(RowRule):
+    """Adagrad with one accumulator per row, fed by the mean square of the row's gradient.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (table_size, W)
+        The table.
+    penalty : float
+        Precision of the prior.
+    initial_accumulator : float, default=1.0
+        Start of the accumulators; the larger, the smaller the first steps of rare rows.
+
+    References
+    ----------
+    Duchi, Hazan, Singer (2011), Adaptive subgradient methods, JMLR 12.
+    """
+
+    learning_rate = 0.1
+
+    def __init__(self, weight: Tensor, penalty: float, initial_accumulator: float = 1.0) -> None:
+        super().__init__(weight, penalty)
+        self.accumulator = weight.new_full((len(weight), 1), initial_accumulator)
+
+    def state(self) -> dict[str, Tensor]:
+        """The accumulators."""
+        return {"accumulator": self.accumulator}
+
+    def scale(self, rows: Any) -> Tensor:
+        """1 / sqrt(accumulator)."""
+        return self.accumulator[rows].rsqrt()
+
+    def direction(self, rows: Tensor, gradient: Tensor, batch_size: int) -> Tensor:
+        """gradient / sqrt(accumulator), the gradient included."""
+        accumulator = self.accumulator[rows] + gradient.square().mean(dim=1, keepdim=True)
+        self.accumulator[rows] = accumulator
+        return gradient * accumulator.rsqrt()
+
+
+class RowAdam(RowRule):
+    """Adam that advances the moments of a row only when the row occurs.
+
+    Each row counts its own steps for the bias correction, so a row seen t times has the
+    moments of Adam after t steps. A row never seen is not shrunk either.
+
+    References
+    ----------
+    Kingma, Ba (2015), Adam, ICLR. arXiv:1412.6980
+    """
+
+    learning_rate = 0.001
+    betas = (0.9, 0.999)
+    epsilon = 1e-8
+
+    def __init__(self, weight: Tensor, penalty: float) -> None:
+        super().__init__(weight, penalty)
+        self.mean = torch.zeros_like(weight)
+        self.square = torch.zeros_like(weight)
+        self.count = weight.new_zeros(len(weight), 1)
+
+    def state(self) -> dict[str, Tensor]:
+        """Both moments and the steps of each row."""
+        return {"mean": self.mean, "square": self.square, "count": self.count}
+
+    def scale(self, rows: Any) -> Tensor:
+        """1 / (sqrt(bias-corrected second moment) + epsilon)."""
+        count = self.count[rows]
+        square = self.square[rows] / (1 - self.betas[1] ** count.clamp(min=1))
+        return (count > 0) / (square.sqrt() + self.epsilon)
+
+    def direction(self, rows: Tensor, gradient: Tensor, batch_size: int) -> Tensor:
+        """Bias-corrected first moment over the root of the second."""
+        beta1, beta2 = self.betas
+        count = self.count[rows] + 1
+        mean = torch.lerp(gradient, self.mean[rows], beta1)
+        square = torch.lerp(gradient.square(), self.square[rows], beta2)
+        self.count[rows], self.mean[rows], self.square[rows] = count, mean, square
+        return mean / (1 - beta1**count) * self.scale(rows)
+
+
+class RowSGD(RowRule):
+    """Plain gradient descent on the mean loss of the batch."""
+
+    learning_rate = 0.1
+
+    def __init__(self, weight: Tensor, penalty: float) -> None:
+        super().__init__(weight, penalty)
+        self.batch_size = 1
+
+    def scale(self, rows: Any) -> float:
+        """1 / batch size."""
+        return 1 / self.batch_size
+
+    def direction(self, rows: Tensor, gradient: Tensor, batch_size: int) -> Tensor:
+        """Mean gradient."""
+        self.batch_size = max(self.batch_size, batch_size)
+        return gradient / batch_size
+
+
+ROW_RULES: dict[str, type[RowRule]] = {"adagrad": RowAdagrad, "adam": RowAdam, "sgd": RowSGD}
