@@ -9,58 +9,35 @@ import contextlib
 import inspect
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from numbers import Integral, Real
-from typing import Any, ClassVar, Literal
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import Tags, check_random_state, column_or_1d
-from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets, unique_labels
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import check_is_fitted
 
-from .checks import (
-    check_consistent_rows,
-    check_memory,
-    check_regression_target,
-    check_sample_weight,
-    divergence_cause,
-)
-from .data import FieldArray
-from .encoding import FieldEncoder
+from .checks import check_consistent_rows, check_memory, check_sample_weight, divergence_cause
+from .epoch_events import CallbackSupportMixin, EpochEvents, with_callbacks
+from .inputs import Encoded, FieldInputMixin
 from .models.base import FieldModel
-from .parameters import HasMethods, Interval, StrOptions, estimator
+from .parameters import estimator
 from .schema import FieldSchema
+from .settings import SharedParameters
 from .training.batching import make_rows
 from .training.fitting import Outcome, Plan, train_gradient, train_lbfgs
 from .training.lbfgs import merge_equal_rows
-from .training.losses import BinaryLogLoss, Loss, MultinomialLogLoss, SquaredError
+from .training.losses import Loss, SquaredError
 from .training.net import DivergenceError, raw_predictions
 from .training.optimizers import ROW_RULES
 from .training.steppers import StepOptions
 
-try:  # scikit-learn >= 1.9
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
-except ImportError:
-
-    class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Stand-in where scikit-learn has no callbacks."""
-
-    def with_callbacks(method: Any) -> Any:
-        """Return the method as it is."""
-        return method
-
-
 __all__ = ["BaseFieldEstimator"]
-
-Encoded = FieldArray | sparse.csr_array
 
 # L-BFGS is the choice where a pass over all rows costs a few milliseconds.
 _SMALL_ENTRIES = 100_000
@@ -70,82 +47,8 @@ _STOP_EARLY_ROWS = 1_000
 
 
 @estimator
-class BaseFieldEstimator(CallbackSupportMixin, BaseEstimator):
+class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters):
     """Base of all estimators: encode, train, predict.
-
-    Parameters
-    ----------
-    embedding_dim : int
-        Width of the embedding vectors, K.
-    solver : {"auto", "adagrad", "adam", "sgd", "lbfgs"}
-        How the objective
-
-            sum_i sample_weight_i * loss_i + l2_linear/2 |w|^2 + l2_embedding/2 |V|^2
-            + l2_dense/2 |MLP|^2
-
-        is minimized. "lbfgs" takes all rows at once in float64; it is deterministic
-        and weighs rows exactly. The others step on mini-batches and update only the rows of
-        the tables that occur, by the rule of that name; the shrinking that the
-        penalties owe to the other rows is caught up when they occur next, or at the
-        end of the epoch. "auto" is "lbfgs" for small data (unless a parameter that only
-        mini-batches can honour is set), else "adagrad" for the tables and Adam for the
-        dense layers.
-    learning_rate : float or None
-        Step size for the tables; None for the solver's own: 0.1 for "adagrad",
-        0.001 for "adam", 0.1 for "sgd". Not used by "lbfgs".
-    learning_rate_schedule : {"constant", "one_cycle", "reduce_on_plateau"}
-        "one_cycle" rises to the learning rate and falls to almost 0 over `max_epochs`;
-        "reduce_on_plateau" divides by 10 when the validation loss stalls for two epochs.
-    batch_size : int
-        Rows per step.
-    max_epochs : int
-        Passes over the data at most; iterations for "lbfgs".
-    tol : float
-        "lbfgs" stops when no entry of the mean objective's gradient exceeds it.
-    l2_linear : float
-        Precision of the Gaussian prior on the linear term; LogisticRegression's 1/C,
-        Ridge's alpha (for a target scaled to unit variance).
-    l2_embedding : float or "auto"
-        Precision of the Gaussian prior on the embeddings. "auto" starts from the
-        precision 2 * sqrt(n_pairs * embedding_dim), with which the pairwise term of a
-        row has a standard deviation of 1/2 a priori, and, when rows are held out
-        for validation, halves it whenever the validation loss stalls.
-    init_scale : float
-        Standard deviation of the embeddings' start values.
-    initial_accumulator : float
-        Start of the "adagrad" accumulators, in units of squared gradients of a batch;
-        the larger, the smaller the first steps of rare categories.
-    unknown_dropout : float
-        Share of codes that are replaced by their field's unknown in each step, which
-        trains the unknown row; not used by "lbfgs".
-    gradient_clip : float or None
-        Upper limit to the norm of a batch's mean gradient; not used by "lbfgs".
-    early_stopping : bool or "auto"
-        Whether to hold out rows and keep the weights of the epoch that is best on them.
-        "auto" does so for mini-batch solvers and 1,000 rows or more. With an
-        `eval_set`, that is watched instead and nothing is held out.
-    validation_fraction : float
-        Share of the rows to hold out.
-    patience : int
-        Epochs without a new best before training stops.
-    refit : bool
-        After early stopping on held-out rows, train anew on all rows for the best
-        number of epochs.
-    warm_start : bool
-        Whether `fit` goes on from the weights of the fit before, with its encoder.
-    encoder : FieldEncoder or None
-        Cloned and fitted to encode DataFrames and arrays; None for `FieldEncoder()`.
-        Not used for input that is encoded: FieldArrays and sparse matrices.
-    schema : FieldSchema or None
-        Schema of X, where X is an array of codes that lost it on the way.
-    device : str
-        "auto" for a GPU when there is one, or a torch device such as "cpu", "cuda:1".
-    callbacks : list or None
-        skorch callbacks, or (name, callback) pairs; mini-batch solvers only.
-    verbose : int
-        0 for silence, 1 for a line per epoch, 2 for a progress bar.
-    random_state : int, RandomState instance or None
-        Source of start values, row order, held-out rows and dropout.
 
     Attributes
     ----------
@@ -167,58 +70,16 @@ class BaseFieldEstimator(CallbackSupportMixin, BaseEstimator):
         Column names, if X had any.
     """
 
-    embedding_dim: int = 16
-    solver: str = "auto"
-    learning_rate: float | None = None
-    learning_rate_schedule: str = "constant"
-    batch_size: int = 256
-    max_epochs: int = 100
-    tol: float = 1e-5
-    l2_linear: float = 1.0
-    l2_embedding: float | Literal["auto"] = "auto"
-    init_scale: float = 0.01
-    initial_accumulator: float = 1.0
-    unknown_dropout: float = 0.0
-    gradient_clip: float | None = None
-    early_stopping: bool | Literal["auto"] = "auto"
-    validation_fraction: float = 0.1
-    patience: int = 3
-    refit: bool = True
-    warm_start: bool = False
-    encoder: Any = None
-    schema: FieldSchema | None = None
-    device: str = "auto"
-    callbacks: list[Any] | None = None
-    verbose: int = 0
-    random_state: Any = None
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "embedding_dim": [Interval(Integral, 1, None, closed="left")],
-        "solver": [StrOptions({"auto", "adagrad", "adam", "sgd", "lbfgs"})],
-        "learning_rate": [None, Interval(Real, 0, None, closed="neither")],
-        "learning_rate_schedule": [StrOptions({"constant", "one_cycle", "reduce_on_plateau"})],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "max_epochs": [Interval(Integral, 0, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "l2_linear": [Interval(Real, 0, None, closed="left")],
-        "l2_embedding": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
-        "init_scale": [Interval(Real, 0, None, closed="left")],
-        "initial_accumulator": [Interval(Real, 0, None, closed="neither")],
-        "unknown_dropout": [Interval(Real, 0, 1, closed="left")],
-        "gradient_clip": [None, Interval(Real, 0, None, closed="neither")],
-        "early_stopping": [StrOptions({"auto"}), "boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "patience": [Interval(Integral, 1, None, closed="left")],
-        "refit": ["boolean"],
-        "warm_start": ["boolean"],
-        "encoder": [None, HasMethods(["fit_transform", "transform"])],
-        "schema": [None, FieldSchema],
-        "device": [str],
-        "callbacks": [None, list],
-        "verbose": ["verbose"],
-        "random_state": ["random_state"],
-    }
     _module_class: ClassVar[type[FieldModel]]
+    #: Upper limit to the default learning rate of "adagrad".
+    _top_rate: ClassVar[float] = 0.2
+
+    if TYPE_CHECKING:  # annotations seen at run time would be parameters
+        _loss: Loss
+        # What a classifier or regressor supplies (see ``targets``).
+        _encode_target: Callable[..., tuple[NDArray[np.float64], NDArray[np.float64]]]
+        _make_loss: Callable[[NDArray[np.float64], NDArray[np.float64]], Loss]
+        _strata: Callable[[NDArray[np.float64]], NDArray[np.float64] | None]
 
     # -- fit ---------------------------------------------------------------------------
 
@@ -253,13 +114,23 @@ class BaseFieldEstimator(CallbackSupportMixin, BaseEstimator):
         FloatingPointError
             If the loss diverges. The last good weights are kept.
         """
+        events = EpochEvents(self, X, y, sample_weight)
         with self._unchanged_on_error():
             self._validate_params()
             go_on = self.warm_start and hasattr(self, "schema_")
             encoded, target, weight = self._prepare_fit(X, y, sample_weight, go_on=go_on)
-            outcome = self._train(encoded, target, weight, eval_set=eval_set, go_on=go_on)
-            self._stepper_state = None
-        return self._conclude(outcome, encoded, target)
+            outcome = self._train(
+                encoded,
+                target,
+                weight,
+                eval_set=eval_set,
+                go_on=go_on,
+                on_epoch=events.on_epoch,
+            )
+            self._stepper_state: dict[str, Any] | None = None
+        self._conclude(outcome, encoded, target)
+        events.finish()
+        return self
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Any:
         """One epoch over the rows at hand, from wherever the model stands."""
@@ -274,7 +145,8 @@ class BaseFieldEstimator(CallbackSupportMixin, BaseEstimator):
                 encoded, target, weight, go_on=go_on, one_pass=True, stepper_state=state
             )
             self._stepper_state = outcome.stepper_state
-        return self._conclude(outcome, encoded, target)
+        self._conclude(outcome, encoded, target)
+        return self
 
     @contextlib.contextmanager
     def _unchanged_on_error(self) -> Iterator[None]:
@@ -300,84 +172,10 @@ class BaseFieldEstimator(CallbackSupportMixin, BaseEstimator):
         weight = check_sample_weight(sample_weight, len(y) if hasattr(y, "__len__") else X.shape[0])
         target, weight = self._encode_target(y, weight, go_on=go_on, classes=classes)
         kept = np.flatnonzero(weight > 0)
-        all_count = len(kept) == len(weight)
-        if go_on:
-            encoded = self._encode(X)
-        else:
-            encoded = self._fit_encoding(X, weight)
-        if not all_count:
+        encoded = self._encode(X) if go_on else self._fit_encoding(X, weight)
+        if len(kept) < len(weight):
             encoded, target, weight = encoded[kept], target[kept], weight[kept]
         return encoded, target, weight
-
-    def _fit_encoding(self, X: Any, weight: NDArray[np.float64]) -> Encoded:
-        self.encoder_ = None
-        if isinstance(X, FieldArray) and X.schema is not None:
-            self.schema_, encoded = X.schema, X
-        elif sparse.issparse(X):
-            names = getattr(self, "feature_names_in_", None)
-            self.schema_, encoded = FieldSchema.from_sizes([1] * X.shape[1], names=names), X
-        elif self.schema is not None:
-            encoded = FieldArray(np.asarray(X), self.schema)
-            self.schema_ = self.schema
-        else:
-            self.encoder_ = self._make_encoder()
-            encoded = self.encoder_.fit_transform(X, sample_weight=weight)
-            self.schema_ = encoded.require_schema()
-        self._sparse_input = sparse.issparse(encoded)
-        return encoded
-
-    def _make_encoder(self) -> FieldEncoder:
-        return FieldEncoder() if self.encoder is None else clone(self.encoder)
-
-    def _check_X(self, X: Any, *, reset: bool) -> Any:
-        """X in a form that the encoding takes, its columns checked against those of fit."""
-        if hasattr(X, "columns") or isinstance(X, FieldArray):
-            validate_data(self, X, reset=reset, skip_check_array=True)
-            if not X.shape[0] or not X.shape[1]:
-                what = "sample(s)" if not X.shape[0] else "feature(s)"
-                raise ValueError(
-                    f"Found array with 0 {what} (shape={tuple(X.shape)}) while a minimum of 1 is "
-                    "required."
-                )
-            return X
-        as_sparse = sparse.issparse(X) or (not reset and self._sparse_input)
-        X = validate_data(
-            self,
-            X,
-            reset=reset,
-            accept_sparse="csr" if self._takes_sparse else False,
-            dtype=np.float64 if as_sparse else None,
-            ensure_all_finite=as_sparse,
-        )
-        if not as_sparse:
-            return X
-        if not reset and not self._sparse_input:
-            raise TypeError(
-                f"{type(self).__name__} was fitted on a dense table but got a sparse matrix; "
-                "pass a table of the same kind as in fit."
-            )
-        X = sparse.csr_array(X, copy=True)
-        X.sum_duplicates()
-        X.eliminate_zeros()
-        return X
-
-    #: Whether a sparse matrix is a possible X.
-    _takes_sparse: ClassVar[bool] = True
-
-    def _encode(self, X: Any) -> Encoded:
-        """Encode checked rows as in fit."""
-        if self._sparse_input:
-            return X
-        if isinstance(X, FieldArray) and X.schema is not None:
-            if X.schema != self.schema_:
-                raise ValueError(
-                    "X was encoded with another schema than in fit. Encode all data with one "
-                    "fitted FieldEncoder, for instance in a Pipeline."
-                )
-            return X
-        if self.encoder_ is None:
-            return FieldArray(np.asarray(X), self.schema_)
-        return self.encoder_.transform(X)
 
     # -- training ----------------------------------------------------------------------
 
@@ -391,6 +189,7 @@ class BaseFieldEstimator(CallbackSupportMixin, BaseEstimator):
         eval_set: Any = None,
         one_pass: bool = False,
         stepper_state: dict[str, Any] | None = None,
+        on_epoch: Callable[[FieldModel], bool] | None = None,
     ) -> Outcome:
         self.solver_ = self._pick_solver(encoded, one_pass=one_pass)
         full_batch = self.solver_ == "lbfgs"
@@ -398,17 +197,18 @@ class BaseFieldEstimator(CallbackSupportMixin, BaseEstimator):
             encoded, target, weight = merge_equal_rows(encoded, target, weight)
         if not go_on:
             self._loss = self._make_loss(target, weight)
-        plan = self._make_plan(encoded, weight)
+        plan = replace(self._make_plan(encoded, weight), on_epoch=on_epoch)
         device = torch.device("cpu") if full_batch else self._resolve_device()
         rng = check_random_state(self.random_state)
         generator = torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
-        if go_on:
-            module = self.module_
-        else:
-            module = self._start_module(target, weight, generator, plan)
+        module = self.module_ if go_on else self._start_module(target, weight, generator, plan)
         dtype = torch.float64 if full_batch else torch.float32
         module = module.to(device, dtype)
-        as_rows = {"positional": module.positional, "dtype": dtype, "device": device}
+        as_rows: dict[str, Any] = {
+            "positional": module.positional,
+            "dtype": dtype,
+            "device": device,
+        }
         weight = weight / weight.mean()
         valid = None
         if eval_set is not None:
@@ -417,32 +217,27 @@ class BaseFieldEstimator(CallbackSupportMixin, BaseEstimator):
         if valid is None and not one_pass and self._stops_early(len(target), full_batch):
             split = self._split(target, rng)
         if full_batch:
-            train = encoded, target, weight
+            train = (encoded, target, weight)
             if split is not None:
-                train, held_out = (tuple(part[rows] for part in train) for rows in split)
-                valid = make_rows(*held_out, **as_rows)
-            outcome = train_lbfgs(
-                module, self._loss, make_rows(*train, **as_rows), plan, valid=valid
-            )
-            if not outcome.converged:
+                valid = make_rows(*(part[split[1]] for part in train), **as_rows)
+                encoded, target, weight = (part[split[0]] for part in train)
+            rows = make_rows(encoded, target, weight, **as_rows)
+            outcome = train_lbfgs(module, self._loss, rows, plan, valid=valid)
+            if not outcome.converged and outcome.stopped_by is None:
                 warnings.warn(
                     f"lbfgs did not converge in max_epochs={self.max_epochs} iterations. Raise "
-                    "max_epochs, or tol, or strengthen l2_embedding.",
+                    "max_epochs or tol, or strengthen the priors.",
                     ConvergenceWarning,
-                    stacklevel=3,
+                    stacklevel=4,
                 )
         else:
-            if one_pass:
-                plan = _one_pass(plan)
             outcome = train_gradient(
                 module,
                 self._loss,
                 make_rows(encoded, target, weight, **as_rows),
-                plan,
+                _one_pass(plan) if one_pass else plan,
                 generator,
-                split=None
-                if split is None
-                else tuple(torch.from_numpy(s).to(device) for s in split),
+                split=split,
                 valid=valid,
                 stepper_state=stepper_state,
             )
@@ -450,7 +245,7 @@ class BaseFieldEstimator(CallbackSupportMixin, BaseEstimator):
         self._module = module
         return outcome
 
-    def _conclude(self, outcome: Outcome, encoded: Encoded, target: NDArray[np.float64]) -> Any:
+    def _conclude(self, outcome: Outcome, encoded: Encoded, target: NDArray[np.float64]) -> None:
         """Publish what was learned, then raise what cut the training short."""
         self.history_ = outcome.history
         self.n_epochs_ = outcome.n_epochs
@@ -459,7 +254,7 @@ class BaseFieldEstimator(CallbackSupportMixin, BaseEstimator):
                 encoded,
                 target,
                 self.schema_,
-                self._learning_rate(),
+                self._learning_rate(encoded.size / encoded.shape[0]),
                 regression=isinstance(self._loss, SquaredError),
             )
             raise DivergenceError(
@@ -468,7 +263,6 @@ class BaseFieldEstimator(CallbackSupportMixin, BaseEstimator):
             ) from None
         if outcome.stopped_by is not None:
             raise outcome.stopped_by
-        return self
 
     def _pick_solver(self, encoded: Encoded, *, one_pass: bool) -> str:
         needs_batches = (
@@ -507,9 +301,11 @@ class BaseFieldEstimator(CallbackSupportMixin, BaseEstimator):
             return not full_batch and n_rows >= _STOP_EARLY_ROWS
         return bool(self.early_stopping)
 
-    def _learning_rate(self) -> float:
+    def _learning_rate(self, slots: float) -> float:
         if self.learning_rate is not None:
             return self.learning_rate
+        if self.solver_ == "adagrad":
+            return min(self._top_rate, 2 / slots)
         return ROW_RULES[self.solver_].learning_rate if self.solver_ in ROW_RULES else 0.0
 
     def _dense_options(self) -> dict[str, Any]:
@@ -518,19 +314,20 @@ class BaseFieldEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _make_plan(self, encoded: Encoded, weight: NDArray[np.float64]) -> Plan:
         scale = 1 / float(weight.mean())  # weights are trained with mean 1
-        l2_embedding = self.l2_embedding
-        if l2_embedding == "auto":
-            slots = encoded.size / max(encoded.shape[0], 1)
-            pairs = max(slots * (slots - 1) / 2, 1.0)
-            l2_embedding = 2 * math.sqrt(pairs * self.embedding_dim)
+        slots = max(encoded.size / encoded.shape[0], 1.0)
+        pairs = max(slots * (slots - 1) / 2, 1.0)
+        priors = {"linear": slots, "embedding": 2 * math.sqrt(pairs * self.embedding_dim)}
+        given = {"linear": self.l2_linear, "embedding": self.l2_embedding}
+        relaxed = tuple(name for name in priors if given[name] == "auto")
+        priors.update({name: given[name] for name in priors if name not in relaxed})
         dense = self._dense_options()
         dense["l2_dense"] = dense.get("l2_dense", 0.0) * scale
         options = StepOptions(
             solver=self.solver_,
             solver_dense="adam" if self.solver == "auto" else self.solver_,
-            learning_rate=self._learning_rate(),
-            l2_linear=self.l2_linear * scale,
-            l2_embedding=l2_embedding * scale,
+            learning_rate=self._learning_rate(slots),
+            l2_linear=priors["linear"] * scale,
+            l2_embedding=priors["embedding"] * scale,
             initial_accumulator=self.initial_accumulator,
             gradient_clip=self.gradient_clip,
             unknown_dropout=self.unknown_dropout,
@@ -544,7 +341,7 @@ class BaseFieldEstimator(CallbackSupportMixin, BaseEstimator):
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
             patience=self.patience,
-            relax_prior=self.l2_embedding == "auto",
+            relaxed=relaxed,
             refit=self.refit,
             learning_rate_schedule=self.learning_rate_schedule,
             tolerance=self.tol,
@@ -625,14 +422,11 @@ class BaseFieldEstimator(CallbackSupportMixin, BaseEstimator):
         """Numbers per table row and in dense layers: weights, solver, best copy."""
         per_row = self.embedding_dim + self._loss.n_outputs
         factor = {"adagrad": 2, "sgd": 2, "adam": 4, "lbfgs": 2 * 25}[self.solver_]
-        sizes = [*getattr(self, "hidden_layer_sizes", ()), self._loss.n_outputs]
-        widths = [self.schema_.n_fields * self.embedding_dim, *sizes]
-        dense = (
-            sum(a * b for a, b in zip(widths[:-1], widths[1:], strict=True))
-            if len(sizes) > 1
-            else 0
-        )
-        return per_row * factor, 4.0 * dense
+        hidden = tuple(getattr(self, "hidden_layer_sizes", ()))
+        if not hidden:
+            return per_row * factor, 0.0
+        widths = [self.schema_.n_fields * self.embedding_dim, *hidden, self._loss.n_outputs]
+        return per_row * factor, 4.0 * sum(a * b for a, b in pairwise(widths))
 
     def _resolve_device(self, *, fallback: bool = False) -> torch.device:
         if self.device == "auto":
@@ -692,4 +486,4 @@ class BaseFieldEstimator(CallbackSupportMixin, BaseEstimator):
 
 
 def _one_pass(plan: Plan) -> Plan:
-    return replace(plan, max_epochs=1, patience=None, relax_prior=False, refit=False)
+    return replace(plan, max_epochs=1, patience=None, relaxed=(), refit=False)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_array, column_or_1d
-from sklearn.utils.validation import _num_samples
 
 from .data import FieldArray
 from .schema import FieldSchema
@@ -38,12 +37,16 @@ def check_consistent_rows(X: Any, y: Any) -> None:
     ValueError
         If the lengths differ.
     """
-    n_rows, n_targets = _num_samples(X), _num_samples(y)
+    n_rows, n_targets = _n_rows(X), _n_rows(y)
     if n_rows != n_targets:
         raise ValueError(
             f"Found input variables with inconsistent numbers of samples: X has {n_rows} rows, "
             f"y has {n_targets}. Pass one target per row."
         )
+
+
+def _n_rows(data: Any) -> int:
+    return data.shape[0] if getattr(data, "shape", ()) else len(data)
 
 
 def check_regression_target(y: Any) -> NDArray[np.float64]:

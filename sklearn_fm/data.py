@@ -76,9 +76,7 @@ class FieldArray(np.ndarray):
     # -- numpy protocol: who keeps the schema ------------------------------------------
 
     def __array_finalize__(self, obj: Any) -> None:
-        schema = getattr(obj, "schema", None)
-        fits = schema is not None and self.ndim == 2 and self.shape[1] == schema.n_slots
-        self.schema = schema if fits else None
+        self.schema = None  # only what keeps rows whole hands it on, below
 
     def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
         return array[()] if return_scalar else np.asarray(array)
@@ -105,20 +103,38 @@ class FieldArray(np.ndarray):
 
     def __getitem__(self, key: Any) -> Any:
         result = super().__getitem__(key)
-        if isinstance(result, FieldArray) and not _selects_rows(key):
+        if not isinstance(result, FieldArray):
+            return result
+        if not _selects_rows(key):
             return np.asarray(result)
+        if result.ndim == 2:
+            result.schema = self.schema
         return result
 
-    def transpose(self, *axes: Any) -> NDArray[Any]:  # type: ignore[override]
+    def copy(self, order: Any = "C") -> Any:
+        """Copy with the schema."""
+        return _rebuild(np.asarray(self).copy(order), self.schema)
+
+    def __copy__(self) -> Any:
+        return self.copy("K")
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self.copy("K")
+
+    def astype(self, *args: Any, **kwargs: Any) -> Any:
+        """Codes in another dtype, with the schema; checked when they are read."""
+        return _rebuild(np.asarray(self).astype(*args, **kwargs), self.schema)
+
+    def transpose(self, *axes: Any) -> Any:
         """Transpose as a plain ndarray: its columns are no slots."""
         return np.asarray(self).transpose(*axes)
 
     @property
-    def T(self) -> NDArray[Any]:
+    def T(self) -> Any:
         """Transpose as a plain ndarray."""
         return self.transpose()
 
-    def __reduce__(self) -> tuple[Any, ...]:  # type: ignore[override]
+    def __reduce__(self) -> Any:
         # The plain array travels by itself, so that joblib can memory-map it.
         return _rebuild, (np.asarray(self), self.schema)
 
@@ -152,15 +168,15 @@ class FieldArray(np.ndarray):
         schema = self.require_schema()
         codes = np.asarray(self)
         check_codes(codes, schema)
-        dtype = np.int32 if schema.table_size < 2**31 else np.int64
-        first = np.asarray(schema.offsets, dtype=dtype) + dtype(1)  # the row of code 0
+        dtype: type[Any] = np.int32 if schema.table_size < 2**31 else np.int64
+        first = np.asarray(schema.offsets, dtype=dtype) + 1  # the row of code 0
         if not schema.numeric_slots:
             return np.add(codes, first, dtype=dtype, casting="unsafe")
         numeric = np.zeros(schema.n_slots, dtype=bool)
         numeric[list(schema.numeric_slots)] = True
         out = np.empty(codes.shape, dtype=dtype)
         out[:, numeric] = first[numeric] - 1
-        out[:, ~numeric] = codes[:, ~numeric] + first[~numeric]
+        out[:, ~numeric] = np.add(codes[:, ~numeric], first[~numeric])
         return out
 
     @property
@@ -174,7 +190,8 @@ class FieldArray(np.ndarray):
         if not slots:
             return np.broadcast_to(np.float32(1), self.shape)
         out = np.ones(self.shape, dtype=np.float32)
-        out[:, slots] = np.nan_to_num(np.asarray(self)[:, slots], nan=0.0)
+        numbers = np.asarray(self)[:, slots]
+        out[:, slots] = np.where(np.isnan(numbers), 0, numbers)
         return out
 
     def to_torch(
@@ -216,7 +233,9 @@ class FieldArray(np.ndarray):
         starts = np.arange(0, self.size + 1, max(self.shape[1], 1))
         if not self.shape[1]:
             starts = np.zeros(len(self) + 1, dtype=int)
-        matrix = sparse.csr_array((self.values.ravel(), self.indices.ravel(), starts), shape=shape)
+        matrix = sparse.csr_array(
+            (self.values.flatten(), self.indices.ravel(), starts), shape=shape
+        )
         matrix.eliminate_zeros()
         return matrix
 
@@ -285,9 +304,11 @@ def check_codes(codes: NDArray[Any], schema: FieldSchema) -> None:
     low, high = codes.min(axis=0), codes.max(axis=0)
     bad = is_code & ~((low >= -1) & (high <= top))  # NaN compares false, hence bad
     if codes.dtype.kind == "f" and is_code.any():
-        if codes.dtype.itemsize < 8 and top[is_code].max() > 2**24:
+        n_bits = np.finfo(codes.dtype).nmant + 1
+        if top[is_code].max() > 2**n_bits:
             raise ValueError(
-                "float32 cannot hold the codes of a vocabulary beyond 2**24. Pass int64 or float64."
+                f"{codes.dtype} cannot hold the codes of a vocabulary beyond 2**{n_bits}. "
+                "Pass int64 or float64."
             )
         with np.errstate(invalid="ignore"):
             bad |= is_code & (codes != np.trunc(codes)).any(axis=0)

@@ -95,7 +95,6 @@ class _MF(_WithMLP):
     """
 
     embedding_dim: int = 32
-    l2_linear: float = 3.0
     init_scale: float = 0.1
     hidden_layer_sizes: tuple[int, ...] = ()
     user: str | int | None = None
@@ -106,6 +105,7 @@ class _MF(_WithMLP):
         "item": [None, str, Integral],
     }
     _module_class = MF
+    _top_rate = 0.1
     _takes_sparse = False
 
     def _make_encoder(self) -> FieldEncoder:

@@ -14,11 +14,11 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 __all__ = ["HasMethods", "Interval", "StrOptions", "estimator"]
 
-T = TypeVar("T", bound=type)
+T = TypeVar("T")
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False)
-def estimator(cls: T) -> T:
+def estimator(cls: type[T]) -> type[T]:
     """Make a class an estimator: annotated fields become keyword-only parameters.
 
     The generated ``__init__`` assigns and does nothing else, which is scikit-learn's
@@ -42,7 +42,7 @@ def estimator(cls: T) -> T:
     TypeError
         If a field is documented or constrained nowhere.
     """
-    made = dataclasses.dataclass(kw_only=True, eq=False, repr=False)(cls)
+    made: Any = dataclasses.dataclass(kw_only=True, eq=False, repr=False)(cls)
     constraints: dict[str, list[Any]] = {}
     for base in reversed(made.__mro__):
         constraints.update(base.__dict__.get("_parameter_constraints", {}))

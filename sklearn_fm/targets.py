@@ -131,8 +131,8 @@ class FieldClassifierMixin(ClassifierMixin):
             self.classes_ = np.unique(y[weight > 0] if classes is None else classes)
             if len(self.classes_) < 2:
                 raise ValueError(
-                    f"Expected at least two classes, but all rows of positive weight have one class, "
-                    f"{self.classes_.tolist()}."
+                    "Expected at least two classes, but all rows of positive weight are of one "
+                    f"class, {self.classes_.tolist()}."
                 )
         elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise ValueError(

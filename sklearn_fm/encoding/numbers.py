@@ -27,10 +27,11 @@ class BinEncoder:
     """Codes of one binned field: the numbers are cut at weighted quantiles.
 
     Bin b holds the numbers x with ``upper[b - 1] < x <= upper[b]``, where upper[b] is the
-    smallest number seen whose cumulative weight reaches the share (b + 1) / n_bins. Equal
-    edges are merged, so that a heavy number is neither split nor leaves an empty bin; with
-    at most `n_bins` distinct numbers each has a bin of its own. The first and the last bin
-    are open to the outside. Missing has the code after the last bin if fit saw it.
+    smallest number seen with which the bin holds its share: the weight not yet in a bin
+    over the number of bins left. So a heavy number is not split, and what it takes beyond
+    its share leaves narrower bins for the others; with at most `n_bins` distinct numbers
+    each has a bin of its own. The first and the last bin are open to the outside.
+    Missing has the code after the last bin if fit saw it.
 
     Parameters
     ----------
@@ -96,9 +97,7 @@ class BinEncoder:
         cumulative = np.cumsum(weights)
         ends = np.arange(len(distinct))
         if len(distinct) > self.n_bins:
-            # Multiplied rather than divided: integer weights stay exact.
-            shares = np.arange(1, self.n_bins + 1) * cumulative[-1]
-            ends = np.unique(np.searchsorted(cumulative * self.n_bins, shares))
+            ends = _quantile_ends(cumulative, self.n_bins)
         reached = cumulative[ends]
         before = np.append(0.0, reached[:-1])[: len(ends)]
         self.upper = distinct[ends]
@@ -359,6 +358,20 @@ def _objects_as_numbers(values: NDArray[np.object_], name: str) -> NDArray[np.fl
                 "categorical=."
             )
     return values.astype(np.float64)  # None becomes NaN
+
+
+def _quantile_ends(cumulative: NDArray[np.float64], n_bins: int) -> NDArray[np.intp]:
+    """Positions of the last distinct number of each bin, from their cumulative weights."""
+    ends: list[int] = []
+    filled = 0.0
+    for left in range(n_bins, 0, -1):
+        # cumulative >= filled + (total - filled) / left, multiplied out: exact for integers.
+        goal = filled * (left - 1) + cumulative[-1]
+        ends.append(int(np.searchsorted(cumulative * left, goal)))
+        filled = cumulative[ends[-1]]
+        if ends[-1] == len(cumulative) - 1:
+            break
+    return np.array(ends)
 
 
 def _weighted_distinct(

@@ -6,12 +6,23 @@ Schedules of the learning rate are torch's, through skorch's LRScheduler.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from skorch.callbacks import Callback, LRScheduler
 
-__all__ = ["KeepBest", "PrintTable", "ProgressBar", "RelaxPrior", "Replay", "make_scheduler"]
+from ..models.base import FieldModel
+
+__all__ = [
+    "KeepBest",
+    "PrintTable",
+    "ProgressBar",
+    "RelaxPrior",
+    "Replay",
+    "TellEpoch",
+    "make_scheduler",
+]
 
 
 class KeepBest(Callback):
@@ -64,39 +75,41 @@ class KeepBest(Callback):
 
 
 class RelaxPrior(Callback):
-    """Weaken the prior on the embeddings whenever the validation loss stalls.
+    """Weaken priors whenever the validation loss stalls.
 
-    A strong prior first, halved step by step: the path of a regularization grid, warm
+    Strong priors first, halved step by step: the path of a regularization grid, warm
     started, with early stopping to pick the point on it.
 
     Parameters
     ----------
-    penalty : float
-        Precision of the prior at the start.
+    penalties : dict of str to float
+        Precision at the start, by the name of the table.
     factor : float, default=2.0
-        Divisor of the precision.
+        Divisor of the precisions.
     tolerance : float, default=0.001
         Relative improvement below which an epoch counts as stalled.
     """
 
-    def __init__(self, penalty: float, factor: float = 2.0, tolerance: float = 1e-3) -> None:
-        self.penalty = penalty
+    def __init__(
+        self, penalties: dict[str, float], factor: float = 2.0, tolerance: float = 1e-3
+    ) -> None:
+        self.penalties = penalties
         self.factor = factor
         self.tolerance = tolerance
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Start strong."""
-        self.current_ = self.penalty
         self.best_loss_ = math.inf
-        net.stepper_.tables["embedding"].penalty = self.current_
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Relax after a stalled epoch."""
-        net.history.record("l2_embedding", self.current_)
-        loss = net.history[-1].get("valid_loss", -math.inf)
-        if loss > self.best_loss_ * (1 - self.tolerance):
-            self.current_ /= self.factor
-            net.stepper_.tables["embedding"].penalty = self.current_
+        loss = net.history[-1]["valid_loss"]
+        stalled = loss > self.best_loss_ * (1 - self.tolerance)
+        for name in self.penalties:
+            table = net.stepper_.tables[name]
+            net.history.record(f"l2_{name}", table.penalty)
+            if stalled:
+                table.penalty /= self.factor
         self.best_loss_ = min(loss, self.best_loss_)
 
 
@@ -106,8 +119,8 @@ class Replay(Callback):
     Parameters
     ----------
     epochs : list of dict
-        One entry per epoch: ``l2_embedding`` where the prior was relaxed, ``factor``
-        of the learning rates where a plateau reduced them.
+        One entry per epoch: ``l2_linear`` and ``l2_embedding`` where the prior was
+        relaxed, ``factor`` of the learning rates where a plateau reduced them.
     """
 
     def __init__(self, epochs: list[dict[str, float]]) -> None:
@@ -118,9 +131,10 @@ class Replay(Callback):
         then = self.epochs[len(net.history) - 1]
         if "factor" in then:
             net.stepper_.scale_learning_rates(then["factor"])
-        if "l2_embedding" in then:
-            net.stepper_.tables["embedding"].penalty = then["l2_embedding"]
-            net.history.record("l2_embedding", then["l2_embedding"])
+        for name, table in net.stepper_.tables.items():
+            if f"l2_{name}" in then:
+                table.penalty = then[f"l2_{name}"]
+                net.history.record(f"l2_{name}", table.penalty)
 
 
 def make_scheduler(
@@ -164,6 +178,24 @@ def make_scheduler(
             patience=1,
         )
     return None
+
+
+class TellEpoch(Callback):
+    """Call a function after each epoch; stop if it says so.
+
+    Parameters
+    ----------
+    on_epoch : callable
+        Takes the module, returns whether to stop.
+    """
+
+    def __init__(self, on_epoch: Callable[[FieldModel], bool]) -> None:
+        self.on_epoch = on_epoch
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Call it."""
+        if self.on_epoch(net.module_):
+            raise KeyboardInterrupt  # skorch's own way to end training
 
 
 class PrintTable(Callback):

@@ -6,17 +6,27 @@ It knows encoded rows and modules, but neither estimators nor columns.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from skorch.callbacks import Callback
 
 from ..models.base import FieldModel
 from .batching import Rows
-from .callbacks import KeepBest, PrintTable, ProgressBar, RelaxPrior, Replay, make_scheduler
+from .callbacks import (
+    KeepBest,
+    PrintTable,
+    ProgressBar,
+    RelaxPrior,
+    Replay,
+    TellEpoch,
+    make_scheduler,
+)
 from .lbfgs import minimize_lbfgs
 from .losses import Loss
 from .net import DivergenceError, FieldNet, raw_predictions
@@ -33,12 +43,13 @@ class Plan:
     max_epochs: int = 100
     batch_size: int = 256
     patience: int | None = None
-    relax_prior: bool = False
+    relaxed: tuple[str, ...] = ()
     refit: bool = False
     learning_rate_schedule: str = "constant"
     tolerance: float = 1e-5
     verbose: int = 0
     callbacks: list[tuple[str, Callback]] = field(default_factory=list)
+    on_epoch: Callable[[FieldModel], bool] | None = None
 
 
 @dataclass
@@ -71,7 +82,7 @@ def train_gradient(
     plan: Plan,
     generator: torch.Generator,
     *,
-    split: tuple[torch.Tensor, torch.Tensor] | None = None,
+    split: tuple[NDArray[np.intp], NDArray[np.intp]] | None = None,
     valid: Rows | None = None,
     stepper_state: dict[str, Any] | None = None,
 ) -> Outcome:
@@ -89,7 +100,7 @@ def train_gradient(
         Solver, epochs, stopping.
     generator : torch.Generator
         Source of all randomness, on the CPU.
-    split : tuple of Tensor, default=None
+    split : tuple of ndarray of int, default=None
         Positions of the rows to train on and of those held out to stop early.
     valid : Rows, default=None
         Rows to watch that are no part of `rows`.
@@ -104,10 +115,12 @@ def train_gradient(
     seed = generator.initial_seed()
     train = rows
     if split is not None:
-        train, valid = rows.subset(split[0]), rows.subset(split[1])
+        positions = [torch.from_numpy(part).to(rows.target.device) for part in split]
+        train, valid = rows.subset(positions[0]), rows.subset(positions[1])
     extra: list[tuple[str, Callback]] = []
-    if plan.relax_prior and valid is not None:
-        extra = [("relax_prior", RelaxPrior(plan.options.l2_embedding))]
+    if plan.relaxed and valid is not None:
+        start_at = {"linear": plan.options.l2_linear, "embedding": plan.options.l2_embedding}
+        extra = [("relax_prior", RelaxPrior({name: start_at[name] for name in plan.relaxed}))]
     net = _make_net(model, loss, train, valid, plan, generator, extra)
     if stepper_state is not None:
         net.stepper_.load_state(stepper_state)
@@ -144,6 +157,8 @@ def _make_net(
     )
     if scheduler is not None and not (replays and scheduler.step_every == "epoch"):
         callbacks.append(("scheduler", scheduler))
+    if plan.on_epoch is not None:
+        callbacks.append(("events", TellEpoch(plan.on_epoch)))
     if plan.verbose:
         callbacks.append(("progress", PrintTable() if plan.verbose == 1 else ProgressBar()))
     keep_best = KeepBest(plan.patience if valid is not None else None)
@@ -179,7 +194,7 @@ def _replay(net: FieldNet, plan: Plan) -> list[tuple[str, Callback]]:
     """Callback that repeats the priors and learning rates of a finished training."""
     epochs = []
     for record in net.history:
-        then = {key: record[key] for key in ("l2_embedding",) if key in record}
+        then = {key: record[key] for key in ("l2_linear", "l2_embedding") if key in record}
         if plan.learning_rate_schedule == "reduce_on_plateau":
             then["factor"] = record["learning_rate"] / plan.options.learning_rate
         epochs.append(then)
@@ -196,6 +211,7 @@ def _history_frame(net: FieldNet) -> pd.DataFrame:
         metric: metric,
         "dur": "seconds",
         "learning_rate": "learning_rate",
+        "l2_linear": "l2_linear",
         "l2_embedding": "l2_embedding",
     }
     # An interrupted epoch has no record of its end.
@@ -245,6 +261,8 @@ def train_lbfgs(
 
     def report(record: dict[str, float]) -> bool:
         records.append({"epoch": len(records) + 1, **record})
+        if plan.on_epoch is not None and plan.on_epoch(model):
+            return True
         if valid is None:
             return False
         raw = raw_predictions(model, valid)

@@ -56,7 +56,8 @@ def merge_equal_rows(
     rank = sorted(range(len(first)), key=lambda g: keys[first[g]])
     rows = first[rank]
     merged = np.zeros(len(first))
-    np.add.at(merged, group, weight)
+    by_weight = np.argsort(weight)  # a sum must not depend on the order of rows
+    np.add.at(merged, group[by_weight], weight[by_weight])
     return X[rows], target[rows], merged[rank]
 
 

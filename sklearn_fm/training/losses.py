@@ -22,9 +22,13 @@ __all__ = ["BinaryLogLoss", "Loss", "MultinomialLogLoss", "SquaredError"]
 class Loss(Protocol):
     """What training and prediction ask of a loss."""
 
-    n_outputs: int
-    #: Name of `metric` in the history, e.g. ``"auc"``.
-    metric_name: str
+    @property
+    def n_outputs(self) -> int:
+        """Raw predictions per row."""
+
+    @property
+    def metric_name(self) -> str:
+        """Name of `metric` in the history, e.g. ``"auc"``."""
 
     def value(self, raw: Tensor, target: Tensor) -> Tensor:
         """Loss of each row, (B, C) and (B,) to (B,)."""
@@ -53,8 +57,8 @@ class BinaryLogLoss:
 
     def predict(self, raw: NDArray[Any]) -> NDArray[np.float64]:
         """Probabilities of both classes, (n, 1) to (n, 2)."""
-        positive = expit(raw[:, 0].astype(np.float64))
-        return np.column_stack([1 - positive, positive])
+        raw = raw[:, 0].astype(np.float64)
+        return np.column_stack([expit(-raw), expit(raw)])
 
     def best_constant(self, target: NDArray[Any], weight: NDArray[Any]) -> NDArray[np.float64]:
         """log(p / (1 - p)) for the weighted share p of class 1, kept finite."""

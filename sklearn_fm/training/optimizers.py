@@ -5,7 +5,7 @@ The dense layers above the tables use torch's own optimizers.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +33,9 @@ class RowRule:
     penalty : float
         Precision of the Gaussian prior on its entries.
     """
+
+    #: Step size to start from where nothing is known of the data.
+    learning_rate: ClassVar[float]
 
     def __init__(self, weight: Tensor, penalty: float) -> None:
         self.weight = weight

@@ -120,10 +120,13 @@ class TorchStepper:
         with torch.no_grad():
             linear = (fetched["linear"][inverse] * values).sum(dim=1)  # (B, C)
         linear.requires_grad_()
+        buffers = [buffer.clone() for buffer in model.buffers()]  # batch norm's statistics
         with torch.enable_grad():
             raw = model.bias + linear + model.interact(e)
             loss = (self.loss.value(raw, batch.target) * batch.weight).sum()
         if not torch.isfinite(loss):
+            for buffer, before in zip(model.buffers(), buffers, strict=True):
+                buffer.copy_(before)
             return loss.detach()
         for parameter in self.dense:
             parameter.grad = None
@@ -131,8 +134,8 @@ class TorchStepper:
 
         n_slots = inverse.shape[1]
         slot_gradients = {
-            "embedding": e.grad * values,
-            "linear": linear.grad.unsqueeze(1).expand(-1, n_slots, -1) * values,
+            "embedding": _gradient(e) * values,
+            "linear": _gradient(linear).unsqueeze(1).expand(-1, n_slots, -1) * values,
         }
         gradients = {
             name: torch.zeros_like(fetched[name]).index_add_(
@@ -142,7 +145,7 @@ class TorchStepper:
         }
         batch_size = len(batch.target)
         share = float(batch.weight.sum()) / self.total_weight
-        self._finish_dense_gradients(batch_size)
+        self._finish_dense_gradients(batch_size, share)
         self._clip(gradients, batch_size)
         for name, rule in self.tables.items():
             rule.update(
@@ -165,11 +168,11 @@ class TorchStepper:
     def state(self) -> dict[str, Any]:
         """What a later training must know to go on as if never interrupted, as numpy."""
         tables = {
-            f"{name}.{key}": value.cpu().numpy()
+            f"{name}.{key}": value.cpu().numpy().copy()
             for name, rule in self.tables.items()
             for key, value in rule.state().items()
         }
-        dense = _convert(self.optimizer.state_dict(), Tensor, lambda t: np.array(t.cpu()))
+        dense = _convert(self.optimizer.state_dict(), Tensor, lambda t: t.cpu().numpy().copy())
         return {"tables": tables, "dense": dense}
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -177,7 +180,7 @@ class TorchStepper:
         for name, rule in self.tables.items():
             for key, value in rule.state().items():
                 value.copy_(torch.from_numpy(state["tables"][f"{name}.{key}"]))
-        dense = _convert(state["dense"], np.ndarray, torch.as_tensor)
+        dense = _convert(state["dense"], np.ndarray, torch.tensor)
         self.optimizer.load_state_dict(dense)
 
     def _drop_to_unknown(self, indices: Tensor) -> Tensor:
@@ -187,14 +190,14 @@ class TorchStepper:
         drop = (draw < self.options.unknown_dropout) & (self._unknown >= 0)
         return torch.where(drop, self._unknown.to(indices.dtype), indices)
 
-    def _finish_dense_gradients(self, batch_size: int) -> None:
+    def _finish_dense_gradients(self, batch_size: int, share: float) -> None:
         """Gradient of the summed loss to that of the mean objective of a row."""
         for parameter in self.dense:
             if parameter.grad is None:
                 continue
-            parameter.grad /= batch_size
             if self.options.l2_dense and parameter.ndim > 1:
-                parameter.grad += self.options.l2_dense / self.total_weight * parameter.detach()
+                parameter.grad += self.options.l2_dense * share * parameter.detach()
+            parameter.grad /= batch_size
 
     def _clip(self, gradients: dict[str, Tensor], batch_size: int) -> None:
         """Limit the norm of the mean gradient over all parameters."""
@@ -206,6 +209,11 @@ class TorchStepper:
         factor = (limit / (torch.stack(norms).norm() + 1e-12)).clamp(max=1.0)
         for gradient in [*dense, *gradients.values()]:
             gradient *= factor
+
+
+def _gradient(leaf: Tensor) -> Tensor:
+    """Gradient that backward left; zeros if the loss does not depend on the leaf."""
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
 
 
 def _convert(tree: Any, kind: type, convert: Callable[[Any], Any]) -> Any:

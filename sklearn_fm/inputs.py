@@ -1,0 +1,106 @@
+"""From what a user passes as X to encoded rows, the same way in fit and in predict.
+
+The columns themselves are encoded by ``encoding``; targets are the business of ``targets``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.utils.validation import validate_data
+
+from .data import FieldArray
+from .encoding import FieldEncoder
+from .schema import FieldSchema
+
+__all__ = ["Encoded", "FieldInputMixin"]
+
+Encoded: TypeAlias = Any  # FieldArray or csr_array
+
+
+class FieldInputMixin:
+    """Checks and encodes X: DataFrame, array, FieldArray or sparse matrix.
+
+    Attributes
+    ----------
+    schema_ : FieldSchema
+        Fields of the table.
+    encoder_ : FieldEncoder or None
+        Fitted encoder, if X was not encoded.
+    """
+
+    encoder: Any
+    schema: FieldSchema | None
+    #: Whether a sparse matrix is a possible X.
+    _takes_sparse: ClassVar[bool] = True
+
+    def _fit_encoding(self, X: Any, weight: NDArray[np.float64]) -> Encoded:
+        self.encoder_ = None
+        if isinstance(X, FieldArray) and X.schema is not None:
+            self.schema_, encoded = X.schema, X
+        elif sparse.issparse(X):
+            names = getattr(self, "feature_names_in_", None)
+            self.schema_, encoded = FieldSchema.from_sizes([1] * X.shape[1], names=names), X
+        elif self.schema is not None:
+            encoded = FieldArray(np.asarray(X), self.schema)
+            self.schema_ = self.schema
+        else:
+            self.encoder_ = self._make_encoder()
+            encoded = self.encoder_.fit_transform(X, sample_weight=weight)
+            self.schema_ = encoded.require_schema()
+        self._sparse_input = sparse.issparse(encoded)
+        return encoded
+
+    def _make_encoder(self) -> FieldEncoder:
+        return FieldEncoder() if self.encoder is None else clone(self.encoder)
+
+    def _check_X(self, X: Any, *, reset: bool) -> Any:
+        """X in a form that the encoding takes, its columns checked against those of fit."""
+        if hasattr(X, "columns") or isinstance(X, FieldArray):
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            if not X.shape[0] or not X.shape[1]:
+                what = "sample(s)" if not X.shape[0] else "feature(s)"
+                raise ValueError(
+                    f"Found array with 0 {what} (shape={tuple(X.shape)}) while a minimum of 1 is "
+                    "required."
+                )
+            return X
+        as_sparse = sparse.issparse(X) or (not reset and self._sparse_input)
+        X = validate_data(
+            self,
+            X,
+            reset=reset,
+            accept_sparse="csr" if self._takes_sparse else False,
+            dtype=np.float64 if as_sparse else None,
+            ensure_all_finite=as_sparse,
+        )
+        if not as_sparse:
+            return X
+        if not reset and not self._sparse_input:
+            raise TypeError(
+                f"{type(self).__name__} was fitted on a dense table but got a sparse matrix; "
+                "pass a table of the same kind as in fit."
+            )
+        X = sparse.csr_array(X, copy=True)
+        X.sum_duplicates()
+        X.eliminate_zeros()
+        return X
+
+    def _encode(self, X: Any) -> Encoded:
+        """Encode checked rows as in fit."""
+        if self._sparse_input:
+            return X
+        if isinstance(X, FieldArray) and X.schema is not None:
+            if X.schema != self.schema_:
+                raise ValueError(
+                    "X was encoded with another schema than in fit. Encode all data with one "
+                    "fitted FieldEncoder, for instance in a Pipeline."
+                )
+            return X
+        if self.encoder_ is None:
+            return FieldArray(np.asarray(X), self.schema_)
+        return self.encoder_.transform(X)

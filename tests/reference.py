@@ -1,0 +1,194 @@
+"""Slow twins: each formula as its paper writes it, in float64 and plain loops.
+
+Nothing here is fast, vectorized or clever; that is what makes it the truth of the tests.
+"""
+
+import math
+
+import numpy as np
+
+ACTIVATIONS = {
+    "relu": lambda x: max(x, 0.0),
+    "gelu": lambda x: x * 0.5 * (1 + math.erf(x / math.sqrt(2))),
+    "silu": lambda x: x / (1 + math.exp(-x)),
+    "tanh": math.tanh,
+    "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
+}
+
+
+# -- layers ----------------------------------------------------------------------------
+
+
+def embed(table, indices, values):
+    """e[b, s, k] = values[b, s] * table[indices[b, s], k]."""
+    B, S, K = len(indices), len(indices[0]) if len(indices) else 0, len(table[0])
+    e = np.zeros((B, S, K))
+    for b in range(B):
+        for s in range(S):
+            for k in range(K):
+                e[b, s, k] = values[b][s] * table[indices[b][s]][k]
+    return e
+
+
+def linear_term(weight, indices, values):
+    """out[b, c] = sum_s values[b, s] * weight[indices[b, s], c]."""
+    out = np.zeros((len(indices), len(weight[0])))
+    for b in range(len(indices)):
+        for c in range(len(weight[0])):
+            for s in range(len(indices[b])):
+                out[b, c] += values[b][s] * weight[indices[b][s]][c]
+    return out
+
+
+def pairwise_sum(e):
+    """out[b, k] = sum_{f<g} e[b, f, k] * e[b, g, k]."""
+    B, F, K = e.shape
+    out = np.zeros((B, K))
+    for b in range(B):
+        for k in range(K):
+            for g in range(F):
+                for f in range(g):
+                    out[b, k] += e[b, f, k] * e[b, g, k]
+    return out
+
+
+def mlp(layers, x, activation="relu"):
+    """Linear layers (weight of shape (out, in), bias), an activation between any two."""
+    out = np.zeros((len(x), len(layers[-1][1])))
+    for b, row in enumerate(x):
+        h = list(row)
+        for depth, (weight, bias) in enumerate(layers):
+            h = [
+                bias[o] + sum(weight[o][i] * h[i] for i in range(len(h))) for o in range(len(bias))
+            ]
+            if depth < len(layers) - 1:
+                h = [ACTIVATIONS[activation](unit) for unit in h]
+        out[b] = h
+    return out
+
+
+# -- models ----------------------------------------------------------------------------
+
+
+def fm(bias, linear, embedding, indices, values, pairwise_weight=None):
+    """bias_c + sum_s w_sc x_s + sum_{s<t} sum_k p_kc v_sk v_tk x_s x_t; p is 1 by default."""
+    K, C = len(embedding[0]), len(bias)
+    p = np.ones((K, C)) if pairwise_weight is None else pairwise_weight
+    out = linear_term(linear, indices, values) + bias
+    pairs = pairwise_sum(embed(embedding, indices, values))
+    for b in range(len(indices)):
+        for c in range(C):
+            for k in range(K):
+                out[b, c] += p[k][c] * pairs[b, k]
+    return out
+
+
+def deepfm(
+    bias,
+    linear,
+    embedding,
+    indices,
+    values,
+    pairwise_weight=None,
+    *,
+    layers,
+    activation="relu",
+):
+    """FM plus an MLP of the embeddings side by side."""
+    e = embed(embedding, indices, values)
+    x = [[e[b, s, k] for s in range(e.shape[1]) for k in range(e.shape[2])] for b in range(len(e))]
+    plain = fm(bias, linear, embedding, indices, values, pairwise_weight)
+    return plain + mlp(layers, x, activation)
+
+
+def mf(bias, linear, embedding, indices, values):
+    """bias + b_u + b_i + <p_u, q_i> for two fields."""
+    out = np.zeros((len(indices), 1))
+    for b, (u, i) in enumerate(indices):
+        x, z = values[b]
+        dot = sum(p * x * q * z for p, q in zip(embedding[u], embedding[i], strict=True))
+        out[b, 0] = bias[0] + x * linear[u][0] + z * linear[i][0] + dot
+    return out
+
+
+# -- losses ----------------------------------------------------------------------------
+
+
+def binary_log_loss(raw, target):
+    """-log of the probability of the target, 0 or 1."""
+    out = []
+    for r, y in zip(raw, target, strict=True):
+        p = 1 / (1 + math.exp(-r[0]))
+        out.append(-math.log(p if y == 1 else 1 - p))
+    return np.array(out)
+
+
+def multinomial_log_loss(raw, target):
+    """-log of the softmax probability of the target."""
+    out = []
+    for r, y in zip(raw, target, strict=True):
+        out.append(-math.log(math.exp(r[int(y)]) / sum(math.exp(x) for x in r)))
+    return np.array(out)
+
+
+def squared_error(raw, target, center=0.0, scale=1.0, y_range=None):
+    """Half the squared error in units of scale."""
+    out = []
+    for r, y in zip(raw, target, strict=True):
+        prediction = center + scale * r[0]
+        if y_range is not None:
+            low, high = y_range
+            prediction = low + (high - low) / (1 + math.exp(-r[0]))
+        out.append(((prediction - y) / scale) ** 2 / 2)
+    return np.array(out)
+
+
+# -- solvers ---------------------------------------------------------------------------
+
+
+def dense_steps(
+    solver, table, batches, *, penalty, learning_rate, euler=False, initial_accumulator=1.0
+):
+    """Step through the *whole* table at each batch, loss and penalty alike.
+
+    Each batch is (gradients: {row: vector}, batch_size, share). A row's loss step comes
+    first, then every row of the table shrinks by its share of the penalty: by
+    exp(-x) with x = learning_rate * share * penalty * scale, or by 1 - x (``euler``).
+    """
+    table = [[float(x) for x in row] for row in table]
+    width = len(table[0])
+    accumulator = [initial_accumulator] * len(table)
+    mean = [[0.0] * width for _ in table]
+    square = [[0.0] * width for _ in table]
+    count = [0] * len(table)
+    for gradients, batch_size, share in batches:
+        for row, gradient in gradients.items():
+            count[row] += 1
+            accumulator[row] += sum(g * g for g in gradient) / width
+            for j, g in enumerate(gradient):
+                mean[row][j] = 0.9 * mean[row][j] + 0.1 * g
+                square[row][j] = 0.999 * square[row][j] + 0.001 * g * g
+                if solver == "adam":
+                    g = mean[row][j] / (1 - 0.9 ** count[row])
+                table[row][j] -= (
+                    learning_rate
+                    * g
+                    * _factor(solver, accumulator[row], square[row][j], count[row], batch_size)
+                )
+        for row, vector in enumerate(table):
+            for j in range(width):
+                x = learning_rate * share * penalty
+                x *= _factor(solver, accumulator[row], square[row][j], count[row], batch_size)
+                vector[j] *= 1 - x if euler else math.exp(-x)
+    return np.array(table)
+
+
+def _factor(solver, accumulator, square, count, batch_size):
+    """What the solver multiplies a gradient by, beside the learning rate."""
+    if solver == "sgd":
+        return 1 / batch_size
+    if solver == "adagrad":
+        return 1 / math.sqrt(accumulator)
+    if count == 0:
+        return 0.0  # a row that Adam has never seen stays as it is
+    return 1 / (math.sqrt(square / (1 - 0.999**count)) + 1e-8)

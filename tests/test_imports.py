@@ -1,0 +1,84 @@
+"""Imports point down only, and a part loads no more than that part."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sklearn_fm
+
+ROOT = Path(sklearn_fm.__file__).parent
+# What a file or folder may import beside the standard library and itself.
+MAY_IMPORT = {
+    "__init__": "",
+    "schema": "",
+    "data": "schema numpy scipy torch",
+    "layers": "schema torch",
+    "models": "layers schema torch",
+    "encoding": "data schema numpy scipy pandas sklearn",
+    "training": "data models numpy scipy pandas torch skorch tqdm sklearn.metrics",
+    "parameters": "numpy sklearn",
+    "settings": "parameters schema sklearn",
+    "checks": "data schema numpy scipy pandas sklearn",
+    "inputs": "checks encoding data schema numpy scipy pandas sklearn",
+    "epoch_events": "models sklearn",
+    "targets": "checks parameters training schema numpy sklearn",
+    "base": "checks parameters settings inputs epoch_events encoding training models data schema "
+    "numpy scipy torch sklearn",
+    "estimators": "base targets parameters encoding models layers data schema numpy torch sklearn",
+}
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def imported(path):
+    """Names that a file imports, parts of sklearn_fm without that prefix."""
+    package = ["sklearn_fm", *path.relative_to(ROOT).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            up = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*up, *([node.module] if node.module else [])])
+            yield from (
+                f"{module}.{alias.name}".removeprefix("sklearn_fm.") for alias in node.names
+            )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path):
+    part = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    assert part in MAY_IMPORT, f"Say in MAY_IMPORT what {part} may import."
+    allowed = [*MAY_IMPORT[part].split(), part]
+    for name in imported(path):
+        inside = any(f"{name}.".startswith(f"{prefix}.") for prefix in allowed)
+        assert inside or name.split(".")[0] in sys.stdlib_module_names, name
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("sklearn_fm", "torch numpy sklearn skorch pandas"),
+        ("sklearn_fm.schema", "torch numpy sklearn skorch pandas"),
+        ("sklearn_fm.data", "torch sklearn skorch pandas"),
+        ("sklearn_fm.models.fm", "sklearn skorch pandas"),
+        ("sklearn_fm.encoding", "torch skorch"),
+    ],
+)
+def test_a_part_loads_no_more_than_that_part(module, absent):
+    code = f"import sys, {module}; print(*set({absent.split()}) & set(sys.modules))"
+    env = {**os.environ, "PYTHONPATH": str(ROOT.parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
+
+
+def test_public_names_are_there():
+    """Those of ``dir`` and ``__all__`` resolve; any other name says that it is missing."""
+    assert set(sklearn_fm.__all__) <= set(dir(sklearn_fm))
+    assert all(getattr(sklearn_fm, name).__name__ == name for name in sklearn_fm.__all__)
+    with pytest.raises(AttributeError, match="module 'sklearn_fm' has no attribute 'FFN'"):
+        _ = sklearn_fm.FFN

@@ -1,0 +1,90 @@
+"""FieldSchema: what a model must know of its table."""
+
+import copy
+import dataclasses
+import pickle
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sklearn_fm import FieldSchema
+
+FIELD = st.one_of(
+    st.just(("numeric", 1)),
+    st.tuples(st.sampled_from(["categorical", "binned"]), st.integers(1, 10**10)),
+)
+
+
+@given(st.lists(FIELD, max_size=8))
+def test_offsets_share_out_the_table_without_gap_or_overlap(fields):
+    kinds, sizes = zip(*fields, strict=True) if fields else ((), ())
+    names = tuple(f"f{i}" for i in range(len(fields)))
+    schema = FieldSchema(names, kinds, sizes)
+    assert schema.n_fields == schema.n_slots == len(fields) == len(schema.offsets)
+    end = 0
+    for offset, size in zip(schema.offsets, sizes, strict=True):
+        assert offset == end
+        end += size
+    assert schema.table_size == end
+    assert [kinds[i] for i in schema.numeric_slots] == ["numeric"] * kinds.count("numeric")
+
+
+def test_from_sizes_reads_size_one_as_numeric():
+    schema = FieldSchema.from_sizes(iter([3, 1, 2]))
+    assert schema == FieldSchema(
+        ("x0", "x1", "x2"), ("categorical", "numeric", "categorical"), (3, 1, 2)
+    )
+    assert FieldSchema.from_sizes([3, 1], names=["user", "age"]).names == ("user", "age")
+
+
+def test_from_sizes_takes_numpy_integers_and_stores_primitives():
+    np = pytest.importorskip("numpy")
+    schema = FieldSchema.from_sizes(np.array([3, 1]))
+    assert [type(size) for size in schema.vocabulary_sizes] == [int, int]
+    assert schema == FieldSchema.from_sizes([3, 1])
+
+
+def test_no_fields():
+    schema = FieldSchema.from_sizes([])
+    assert (schema.n_fields, schema.offsets, schema.table_size) == (0, (), 0)
+    assert schema.numeric_slots == ()
+
+
+def test_it_is_a_frozen_value():
+    """Equal by content, hashable, immutable; what it has derived does not count."""
+    schema, twin = FieldSchema.from_sizes([3, 1]), FieldSchema.from_sizes([3, 1])
+    assert schema.table_size == 4  # derived in one of the two
+    assert schema == twin
+    assert hash(schema) == hash(twin)
+    assert schema != FieldSchema.from_sizes([3, 2])
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        schema.names = ("a", "b")
+    for other in (pickle.loads(pickle.dumps(schema)), copy.deepcopy(schema), copy.copy(schema)):
+        assert other == schema
+        assert other.offsets == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            (("a",), ("numeric",), (1, 1)),
+            "names, kinds and vocabulary_sizes must have one entry per field, got 1, 1 and 2.",
+        ),
+        (
+            (("b", "a", "b", "a"), ("numeric",) * 4, (1,) * 4),
+            "Field names must differ, but these occur twice: ['a', 'b'].",
+        ),
+        (
+            (("a",), ("bag",), (3,)),
+            "Field 'a' has kind 'bag', expected one of ('categorical', 'binned', 'numeric').",
+        ),
+        ((("a",), ("numeric",), (2,)), "Field 'a' has vocabulary size 2: a numeric field owns"),
+        ((("a",), ("categorical",), (0,)), "Field 'a' has vocabulary size 0: a numeric field owns"),
+    ],
+)
+def test_errors_name_the_field_and_the_rule(arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        FieldSchema(*arguments)

@@ -1,0 +1,388 @@
+"""One step: its gradients against autograd, its penalties against the objective, its promises."""
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from sklearn_fm import FieldArray, FieldSchema
+from sklearn_fm.models import FM, MF, DeepFM
+from sklearn_fm.training.batching import Batch, make_rows
+from sklearn_fm.training.losses import BinaryLogLoss, MultinomialLogLoss, SquaredError
+from sklearn_fm.training.optimizers import ROW_RULES
+from sklearn_fm.training.steppers import StepOptions, TorchStepper
+
+SCHEMA = FieldSchema.from_sizes([5, 1, 4])
+PLAIN = {"solver": "sgd", "solver_dense": "sgd"}
+
+MODELS = {
+    "FM": lambda: (FM(SCHEMA, 3), BinaryLogLoss()),
+    "FM of 3 classes": lambda: (FM(SCHEMA, 3, n_outputs=3), MultinomialLogLoss(3)),
+    "MF": lambda: (MF(SCHEMA, 3), SquaredError(0.5, 2.0)),
+    "MF with MLP": lambda: (MF(SCHEMA, 3, hidden_layer_sizes=(4,)), SquaredError()),
+    "DeepFM": lambda: (
+        DeepFM(SCHEMA, 3, hidden_layer_sizes=(4, 3), batch_norm=True),
+        BinaryLogLoss(),
+    ),
+    "DeepFM of 3 classes": lambda: (
+        DeepFM(SCHEMA, 3, hidden_layer_sizes=(4,), n_outputs=3),
+        MultinomialLogLoss(3),
+    ),
+}
+all_models = pytest.mark.parametrize("name", MODELS)
+
+
+def make(name="DeepFM"):
+    """A model in float64 with every parameter drawn, and its loss."""
+    model, loss = MODELS[name]()
+    model.double()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(generator=generator)
+    return model, loss
+
+
+def some_batch(B=32, *, n_classes=2, seed=1, weight=None):
+    """Rows in which each index occurs many times."""
+    rng = np.random.default_rng(seed)
+    indices = np.column_stack([rng.integers(0, 4, B), np.full(B, 5), rng.integers(6, 10, B)])
+    values = np.ones((B, 3))
+    values[:, 1] = rng.normal(size=B)
+    weight = rng.uniform(0.5, 2, B) if weight is None else np.full(B, weight)
+    arrays = indices.astype(np.int32), values, rng.integers(0, n_classes, B).astype(float), weight
+    return Batch(*(torch.from_numpy(a) for a in arrays))
+
+
+def stepper(model, loss, total_weight=1000.0, **options):
+    model.train()
+    generator = torch.Generator().manual_seed(0)
+    return TorchStepper(model, loss, StepOptions(**options), total_weight, generator)
+
+
+def copy_of(model):
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def changes(model, before):
+    return {key: (before[key] - p.detach()).numpy() for key, p in model.named_parameters()}
+
+
+# -- gradients ---------------------------------------------------------------------------
+
+
+@all_models
+@pytest.mark.parametrize("B", [1, 32])
+def test_gradients_are_those_of_autograd_through_forward(name, B):
+    """Plain descent of rate B subtracts the gradient of the batch's summed weighted loss."""
+    model, loss = make(name)
+    batch, before = some_batch(B, n_classes=loss.n_outputs), copy_of(model)
+    twin = copy.deepcopy(model).train()
+    value = (loss.value(twin(batch.indices, batch.values), batch.target) * batch.weight).sum()
+    value.backward()
+    step = stepper(model, loss, **PLAIN, learning_rate=float(B), learning_rate_dense=float(B))
+    assert_allclose(step.step(batch), value.detach(), rtol=1e-12)
+    step.settle()
+    for (key, parameter), change in zip(
+        twin.named_parameters(), changes(model, before).values(), strict=True
+    ):
+        assert_allclose(change, parameter.grad, rtol=1e-9, atol=1e-11, err_msg=key)
+
+
+def test_an_index_twice_in_one_row_sums_its_gradients():
+    """As in rows of a sparse matrix with several entries of one column, and in padded ones."""
+    model, loss = make("FM")
+    indices = torch.tensor([[1, 1, 5, 0], [1, 7, 7, 1]])
+    values = torch.tensor([[1.0, 0.5, 2.0, 0.0], [1.0, -1.0, 3.0, 0.25]]).double()
+    batch = Batch(indices, values, torch.tensor([0.0, 1.0]).double(), torch.ones(2).double())
+    twin, before = copy.deepcopy(model), copy_of(model)
+    (loss.value(twin(indices, values), batch.target)).sum().backward()
+    stepper(model, loss, **PLAIN, learning_rate=2.0, learning_rate_dense=2.0).step(batch)
+    for (key, p), change in zip(
+        twin.named_parameters(), changes(model, before).values(), strict=True
+    ):
+        assert_allclose(change, p.grad, rtol=1e-9, atol=1e-12, err_msg=key)
+
+
+@all_models
+@pytest.mark.parametrize("solver", sorted(ROW_RULES))
+@pytest.mark.parametrize("solver_dense", ["adam", "adagrad", "sgd"])
+def test_every_solver_lowers_the_loss(name, solver, solver_dense):
+    model, loss = make(name)
+    batch = some_batch(n_classes=loss.n_outputs)
+    step = stepper(model, loss, solver=solver, solver_dense=solver_dense, learning_rate_dense=0.02)
+    losses = [float(step.step(batch)) for _ in range(30)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+# -- penalties ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weight", [1.0, 3.0, None])
+@pytest.mark.parametrize("name", ["FM of 3 classes", "DeepFM", "DeepFM of 3 classes"])
+def test_a_step_descends_the_weighted_objective(name, weight):
+    """sum w l + l2_linear/2 |w|^2 + l2_embedding/2 |V|^2 + l2_dense/2 |dense weights|^2.
+
+    On all rows in one batch, plain descent moves every parameter along this gradient over
+    B, whatever the mean sample weight; the catch-up is of second order in the rate.
+    """
+    model, loss = make(name)
+    batch, before = some_batch(n_classes=loss.n_outputs, weight=weight), copy_of(model)
+    penalties = {"l2_linear": 20.0, "l2_embedding": 30.0, "l2_dense": 40.0}
+    twin = copy.deepcopy(model).train()
+    value = (loss.value(twin(batch.indices, batch.values), batch.target) * batch.weight).sum()
+    for key, p in twin.named_parameters():
+        part = key.split(".")[0]
+        if part in ("linear", "embedding"):
+            value = value + penalties[f"l2_{part}"] / 2 * p.square().sum()
+        elif p.ndim > 1:  # biases and scales have no prior
+            value = value + penalties["l2_dense"] / 2 * p.square().sum()
+    value.backward()
+    rate = 1e-6
+    step = stepper(
+        model,
+        loss,
+        float(batch.weight.sum()),
+        **PLAIN,
+        **penalties,
+        learning_rate=rate,
+        learning_rate_dense=rate,
+    )
+    step.step(batch)
+    step.settle()
+    for (key, p), change in zip(
+        twin.named_parameters(), changes(model, before).values(), strict=True
+    ):
+        assert_allclose(change * 32 / rate, p.grad, rtol=1e-4, atol=1e-4, err_msg=key)
+
+
+@pytest.mark.parametrize("l2_linear", [0.5, 5.0])
+@pytest.mark.parametrize("task", ["binary", "regression", "multinomial"])
+def test_descent_ends_at_the_linear_model_of_scikit_learn(task, l2_linear):
+    """Embeddings at 0 stay there; l2_linear is LogisticRegression's 1/C and Ridge's alpha."""
+    rng = np.random.default_rng(0)
+    X = FieldArray(
+        np.column_stack([rng.integers(-1, 4, 64), rng.integers(-4, 5, 64) / 4]),
+        FieldSchema.from_sizes([5, 1]),
+    )
+    target = X[:, 1] + (X[:, 0] > 1) + rng.normal(size=64)
+    one_hot = X.to_csr().astype(float)
+    if task == "regression":
+        loss, truth = SquaredError(), Ridge(alpha=l2_linear, tol=1e-12)
+        truth.fit(one_hot.toarray(), target)
+    else:
+        loss = BinaryLogLoss() if task == "binary" else MultinomialLogLoss(3)
+        target = np.digitize(target, [0.5] if task == "binary" else [0, 1]).astype(float)
+        truth = LogisticRegression(C=1 / l2_linear, tol=1e-10, max_iter=1000)
+        truth.fit(one_hot, target)
+    model = FM(X.schema, 2, n_outputs=loss.n_outputs, init_scale=0).double()
+    rows = make_rows(X, target, dtype=torch.float64)
+    rate = 0.25
+    step = stepper(
+        model,
+        loss,
+        64,
+        **PLAIN,
+        learning_rate=rate,
+        learning_rate_dense=rate,
+        l2_linear=l2_linear,
+    )
+    batch = rows.take(slice(None))
+    for _ in range(900):
+        step.step(batch)
+    step.settle()
+    assert (model.embedding.weight == 0).all()
+    # exp(-x) for 1 - x shrinks by a factor of 1 - rate * l2 / (2 * 64) too little
+    tolerance = 1e-4 + rate * l2_linear / 64
+    with torch.no_grad():
+        raw = model(*X.to_torch()).numpy()
+    if task == "regression":
+        assert_allclose(raw[:, 0], truth.predict(one_hot.toarray()), atol=tolerance)
+    else:
+        assert_allclose(loss.predict(raw), truth.predict_proba(one_hot), atol=tolerance)
+
+
+# -- promises ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", sorted(ROW_RULES))
+@pytest.mark.parametrize("name", ["FM", "DeepFM"])
+@pytest.mark.parametrize("fault", ["target", "weight", "values"])
+def test_a_loss_that_is_not_finite_updates_nothing(name, solver, fault):
+    """Neither weights nor the solver's state; the loss comes back for the caller to see."""
+    model, loss = make(name)
+    step = stepper(model, loss, solver=solver, l2_linear=1.0, l2_embedding=1.0)
+    step.step(some_batch())
+    bad = some_batch(seed=2)
+    getattr(bad, fault).reshape(-1)[1] = float("nan")
+    before, state = copy_of(model), copy.deepcopy(step.state())
+    value = step.step(bad)
+    assert not torch.isfinite(value)
+    assert not value.requires_grad
+    assert_trees_equal(step.state(), state)
+    for key, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[key]), key
+
+
+def test_a_loss_that_is_not_finite_leaves_running_statistics():
+    """Batch normalization notes a batch while predicting; a NaN there would stay for good."""
+    model, loss = make("DeepFM")
+    step = stepper(model, loss)
+    step.step(some_batch())
+    bad = some_batch(seed=2)
+    bad.values[1, 1] = float("nan")
+    before = copy_of(model)
+    assert not torch.isfinite(step.step(bad))
+    for key, buffer in model.named_buffers():
+        assert torch.equal(buffer, before[key]), key
+
+
+def test_unknown_dropout_trains_unknown_rows_with_the_asked_share():
+    """With raw predictions 0 and targets 1, a row's gradient counts its occurrences."""
+    schema = FieldSchema(("a", "n", "b"), ("categorical", "numeric", "binned"), (3, 1, 4))
+    model, B = FM(schema, 2, init_scale=0).double(), 20_000
+    indices = torch.tensor([[1, 3, 6]], dtype=torch.int32).expand(B, -1)
+    one = torch.ones(B, dtype=torch.float64)
+    batch = Batch(indices, torch.ones(B, 3, dtype=torch.float64), one, one)
+    step = stepper(model, SquaredError(), **PLAIN, learning_rate=1.0, unknown_dropout=0.3)
+    step.step(batch)
+    occurrence = model.linear.weight.detach().flatten().numpy()  # shares of the batch
+    assert_allclose(occurrence[[0, 4]], 0.3, atol=0.015)  # 4 to 5 standard deviations
+    assert_allclose(occurrence[[1, 6]], 1 - occurrence[[0, 4]], rtol=1e-12)
+    assert_allclose(occurrence[3], 1, rtol=1e-12)  # the numeric slot
+    assert (occurrence[[2, 5]] == 0).all()
+    assert occurrence[0] != occurrence[4]  # fields are dropped independently
+    assert (indices == torch.tensor([1, 3, 6])).all()  # the caller's batch is left alone
+
+
+def test_unknown_dropout_of_zero_and_one():
+    model, loss = make("FM")
+    batch = some_batch()
+    batch.indices[:, [0, 2]] = torch.tensor([2, 8], dtype=torch.int32)
+    for share, touched in ((0.0, [2, 5, 8]), (1.0, [0, 5, 6])):
+        before = copy_of(model)
+        stepper(model, loss, **PLAIN, unknown_dropout=share).step(batch)
+        moved = np.flatnonzero(changes(model, before)["linear.weight"])
+        assert moved.tolist() == touched
+
+
+@pytest.mark.parametrize("l2_dense", [0.0, 50.0])
+@all_models
+def test_gradient_clip_limits_the_norm_of_the_mean_gradient(name, l2_dense):
+    """Over all parameters together, keeping the direction."""
+
+    def move(clip):
+        model, loss = make(name)
+        batch, before = some_batch(n_classes=loss.n_outputs), copy_of(model)
+        rates = {"learning_rate": 1.0, "learning_rate_dense": 1.0}
+        step = stepper(model, loss, **PLAIN, **rates, gradient_clip=clip, l2_dense=l2_dense)
+        step.step(batch)
+        return np.concatenate([change.ravel() for change in changes(model, before).values()])
+
+    free = move(None)
+    norm = np.linalg.norm(free)
+    assert_allclose(move(norm * 2), free, rtol=1e-12)
+    assert_allclose(move(norm / 3), free / 3, rtol=1e-9, atol=1e-12)
+
+
+def test_scale_learning_rates_sets_both_groups_from_the_start():
+    step = stepper(*make(), learning_rate=0.4, learning_rate_dense=0.02)
+    for factor in (0.5, 0.25):  # not cumulative
+        step.scale_learning_rates(factor)
+        assert step.learning_rate == 0.4 * factor
+        assert [group["lr"] for group in step.optimizer.param_groups] == [
+            0.02 * factor,
+            0.4 * factor,
+        ]
+
+
+# -- state -------------------------------------------------------------------------------
+
+
+def assert_trees_equal(a, b):
+    assert type(a) is type(b)
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_trees_equal(a[key], b[key])
+    elif isinstance(a, list):
+        for x, y in zip(a, b, strict=True):
+            assert_trees_equal(x, y)
+    else:
+        assert np.array_equal(a, b)
+
+
+SOLVERS = list(itertools.product(sorted(ROW_RULES), ["adam", "adagrad", "sgd"]))
+
+
+def halfway(solver, solver_dense):
+    """A stepper after a settled epoch, and the batches of the next one."""
+    model, loss = make()
+    options = {"solver": solver, "solver_dense": solver_dense}
+    options |= {"l2_linear": 1.0, "l2_embedding": 2.0, "l2_dense": 3.0}
+    step = stepper(model, loss, **options)
+    for seed in range(3):
+        step.step(some_batch(seed=seed))
+    step.settle()
+    return step, options, [some_batch(seed=seed) for seed in range(5, 9)]
+
+
+def go_on(step, batches):
+    for batch in batches:
+        step.step(batch)
+    step.settle()
+    return copy_of(step.model)
+
+
+@pytest.mark.parametrize(("solver", "solver_dense"), SOLVERS)
+def test_training_goes_on_from_its_state_bit_by_bit(solver, solver_dense):
+    step, options, batches = halfway(solver, solver_dense)
+    other = stepper(copy.deepcopy(step.model), step.loss, **options)
+    other.load_state(copy.deepcopy(step.state()))
+    truth, resumed = go_on(step, batches), go_on(other, batches)
+    for key in truth:
+        assert torch.equal(resumed[key], truth[key]), key
+    assert_trees_equal(other.state(), step.state())
+
+
+@pytest.mark.parametrize(("solver", "solver_dense"), SOLVERS)
+def test_state_is_a_copy(solver, solver_dense):
+    """Steps after taking it, or after loading it, must not change it: it may be loaded again."""
+    step, options, batches = halfway(solver, solver_dense)
+    state = step.state()
+    model = copy.deepcopy(step.model)
+    kept = copy.deepcopy(state)
+    go_on(step, batches)
+    assert_trees_equal(state, kept)
+    other = stepper(model, step.loss, **options)
+    other.load_state(state)
+    go_on(other, batches)
+    assert_trees_equal(state, kept)
+
+
+def test_state_is_numpy_and_plain():
+    def leaves(tree):
+        if isinstance(tree, (dict, list)):
+            for part in tree.values() if isinstance(tree, dict) else tree:
+                yield from leaves(part)
+        else:
+            yield tree
+
+    step, _, _ = halfway("adam", "adam")
+    kinds = {type(leaf) for leaf in leaves(step.state())}
+    assert np.ndarray in kinds
+    assert kinds <= {np.ndarray, int, float, bool, tuple, type(None)}
+
+
+def test_steps_leave_the_global_generators_alone():
+    model, loss = make()
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1]  # noqa: NPY002
+    step = stepper(model, loss, unknown_dropout=0.5)
+    for _ in range(3):
+        step.step(some_batch())
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
