@@ -69,7 +69,7 @@ def plot(history: pd.DataFrame, y: pd.Series, predicted: np.ndarray, path: Path)
     left.plot(search["epoch"], search["valid_loss"], "o-", label="held-out rows")
     left.axvline(best["epoch"], color="0.6", linestyle="--", zorder=0)
     left.annotate(
-        "best epoch, kept",
+        "best epoch",
         (best["epoch"], 0.97),
         xycoords=("data", "axes fraction"),
         xytext=(-5, 0),

@@ -305,7 +305,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         if self.learning_rate is not None:
             return self.learning_rate
         if self.solver_ == "adagrad":
-            return min(self._top_rate, 2 / slots)
+            return min(self._top_rate, 1.5 / slots)
         return ROW_RULES[self.solver_].learning_rate if self.solver_ in ROW_RULES else 0.0
 
     def _dense_options(self) -> dict[str, Any]:

@@ -156,6 +156,35 @@ class FieldArray(np.ndarray):
             raise ValueError("This FieldArray lost its schema. Wrap it: FieldArray(codes, schema).")
         return self.schema
 
+    def select(self, fields: Sequence[str | int]) -> FieldArray:
+        """Some of the fields, in the order given.
+
+        Parameters
+        ----------
+        fields : sequence of str or int
+            Names or positions.
+
+        Returns
+        -------
+        FieldArray of shape (n_rows, len(fields))
+
+        Raises
+        ------
+        ValueError
+            If there is no field of that name.
+        """
+        schema = self.require_schema()
+        missing = [f for f in fields if isinstance(f, str) and f not in schema.names]
+        if missing:
+            raise ValueError(f"There are no fields {missing}; fields are {list(schema.names)}.")
+        slots = [schema.names.index(f) if isinstance(f, str) else int(f) for f in fields]
+        chosen = FieldSchema(
+            names=tuple(schema.names[slot] for slot in slots),
+            kinds=tuple(schema.kinds[slot] for slot in slots),
+            vocabulary_sizes=tuple(schema.vocabulary_sizes[slot] for slot in slots),
+        )
+        return FieldArray._wrap(np.asarray(self)[:, slots], chosen)
+
     @property
     def indices(self) -> NDArray[Any]:
         """Rows of the shared table, int32 of shape (n_rows, n_slots), int64 for huge tables.
@@ -282,22 +311,30 @@ class FieldArray(np.ndarray):
 
 
 def check_codes(codes: NDArray[Any], schema: FieldSchema) -> None:
-    """Raise unless every code is an integer within its field's vocabulary.
+    """Raise unless codes are integers within their vocabularies and numbers not infinite.
 
     Parameters
     ----------
     codes : ndarray of shape (n_rows, n_slots)
-        Codes; the numbers in numeric slots are passed over.
+        Codes, and numbers in numeric slots.
     schema : FieldSchema
         The fields that the columns stand for.
 
     Raises
     ------
     ValueError
-        Naming the first field at fault and the code found.
+        Naming the first field at fault and what was found.
     """
     if not len(codes):
         return
+    numbers = codes[:, list(schema.numeric_slots)]
+    if numbers.dtype.kind == "f" and np.isinf(numbers).any():
+        row, column = np.argwhere(np.isinf(numbers))[0]
+        name = schema.names[schema.numeric_slots[column]]
+        raise ValueError(
+            f"Field {name!r} holds infinity in row {row}; expected finite numbers, or NaN for "
+            "missing ones. Clip it or replace it by NaN."
+        )
     top = np.asarray(schema.vocabulary_sizes) - 2
     is_code = np.ones(schema.n_slots, dtype=bool)
     is_code[list(schema.numeric_slots)] = False

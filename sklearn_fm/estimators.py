@@ -8,6 +8,7 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
+import numpy as np
 from sklearn.base import clone
 from sklearn.utils import Tags
 
@@ -88,8 +89,8 @@ class _MF(_WithMLP):
     Parameters
     ----------
     user : str, int or None
-        Name or position of the users' column when X has other columns as well; None
-        (and `item` None) for all columns of X.
+        Name or position of the users' column when X has columns besides ids; None
+        (and `item` None) to use all columns of X.
     item : str, int or None
         Name or position of the items' column, likewise.
     """
@@ -105,7 +106,7 @@ class _MF(_WithMLP):
         "item": [None, str, Integral],
     }
     _module_class = MF
-    _top_rate = 0.1
+    _top_rate = 0.05
     _takes_sparse = False
 
     def _make_encoder(self) -> FieldEncoder:
@@ -113,15 +114,20 @@ class _MF(_WithMLP):
             return clone(self.encoder)
         return FieldEncoder(categorical=slice(None))
 
-    def _check_X(self, X: Any, *, reset: bool) -> Any:
-        """The id columns of a checked X."""
-        X = super()._check_X(X, reset=reset)
-        chosen = [column for column in (self.user, self.item) if column is not None]
-        if not chosen or isinstance(X, FieldArray):
+    def _select_columns(self, X: Any) -> Any:
+        if self.user is None and self.item is None:
             return X
+        if self.user is None or self.item is None:
+            raise ValueError(
+                f"user={self.user!r} and item={self.item!r} must be given together, or neither. "
+                "For a model of one column's biases pass X with that column only."
+            )
+        chosen: list[Any] = [self.user, self.item]
+        if isinstance(X, FieldArray):
+            return X.select(chosen)
         if not hasattr(X, "columns"):
-            return X[:, chosen]
-        names = [X.columns[c] if isinstance(c, Integral) else c for c in chosen]
+            return np.asarray(X)[:, chosen]
+        names = [column if isinstance(column, str) else X.columns[column] for column in chosen]
         missing = [name for name in names if name not in list(X.columns)]
         if missing:
             raise ValueError(

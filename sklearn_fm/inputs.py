@@ -60,6 +60,7 @@ class FieldInputMixin:
 
     def _check_X(self, X: Any, *, reset: bool) -> Any:
         """X in a form that the encoding takes, its columns checked against those of fit."""
+        X = self._select_columns(X)
         if hasattr(X, "columns") or isinstance(X, FieldArray):
             validate_data(self, X, reset=reset, skip_check_array=True)
             if not X.shape[0] or not X.shape[1]:
@@ -90,6 +91,10 @@ class FieldInputMixin:
         X.eliminate_zeros()
         return X
 
+    def _select_columns(self, X: Any) -> Any:
+        """The columns of X to use; all unless a family knows better."""
+        return X
+
     def _encode(self, X: Any) -> Encoded:
         """Encode checked rows as in fit."""
         if self._sparse_input:
@@ -101,6 +106,13 @@ class FieldInputMixin:
                     "fitted FieldEncoder, for instance in a Pipeline."
                 )
             return X
-        if self.encoder_ is None:
+        if self.encoder_ is not None:
+            return self.encoder_.transform(X)
+        try:
             return FieldArray(np.asarray(X), self.schema_)
-        return self.encoder_.transform(X)
+        except ValueError as error:
+            raise ValueError(
+                f"{type(self).__name__} was fitted on encoded rows, and these are not rows of "
+                "that encoding. Transform them by the FieldEncoder used in fit (a Pipeline does "
+                f"so, except for an eval_set). {error}"
+            ) from error

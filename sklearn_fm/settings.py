@@ -38,8 +38,8 @@ class SharedParameters(BaseEstimator):
         mini-batches can honour is set), else "adagrad" for the tables and Adam for the
         dense layers.
     learning_rate : float or None
-        Step size for the tables; None for the solver's own: 2 / n_slots, 0.2 at most
-        (0.1 for MFRegressor), for "adagrad", 0.001 for "adam", 0.1 for "sgd". Not used by "lbfgs".
+        Step size for the tables; None for the solver's own: 1.5 / n_slots, 0.2 at most
+        (0.05 for MFRegressor), for "adagrad", 0.001 for "adam", 0.1 for "sgd". Not used by "lbfgs".
     learning_rate_schedule : {"constant", "one_cycle", "reduce_on_plateau"}
         "one_cycle" rises to the learning rate and falls to almost 0 over `max_epochs`;
         "reduce_on_plateau" divides by 10 when the validation loss stalls for two epochs.
@@ -72,7 +72,8 @@ class SharedParameters(BaseEstimator):
     early_stopping : bool or "auto"
         Whether to hold out rows and keep the weights of the epoch that is best on them.
         "auto" does so for mini-batch solvers and 1,000 rows or more. With an
-        `eval_set`, that is watched instead and nothing is held out.
+        `eval_set`, that is watched instead and nothing is held out: pass the latest
+        rows where rows are ordered in time, for held-out rows are drawn at random.
     validation_fraction : float
         Share of the rows to hold out.
     patience : int
@@ -107,7 +108,7 @@ class SharedParameters(BaseEstimator):
     l2_linear: float | Literal["auto"] = "auto"
     l2_embedding: float | Literal["auto"] = "auto"
     init_scale: float = 0.01
-    initial_accumulator: float = 1.0
+    initial_accumulator: float = 0.1
     unknown_dropout: float = 0.0
     gradient_clip: float | None = None
     early_stopping: bool | Literal["auto"] = "auto"

@@ -31,6 +31,9 @@ from .lbfgs import minimize_lbfgs
 from .losses import Loss
 from .net import DivergenceError, FieldNet, raw_predictions
 from .steppers import StepOptions
+from .threads import one_thread
+
+_WORTH_THREADS = 1e8
 
 __all__ = ["Outcome", "Plan", "train_gradient", "train_lbfgs"]
 
@@ -180,7 +183,11 @@ def _make_net(
 def _run(net: FieldNet, epochs: int, seed: int) -> BaseException | None:
     """Train and keep the best weights; return what cut the training short, if anything."""
     stopped_by: BaseException | None = None
-    with _private_torch_randomness(seed, net.module_.bias.device):
+    device = net.module_.bias.device
+    # Multiply-adds of the dense layers in a step; the tables gain nothing from threads.
+    work = net.batch_size * sum(p.numel() for p in net.stepper_.dense)
+    small = device.type == "cpu" and work < _WORTH_THREADS
+    with _private_torch_randomness(seed, device), one_thread(small):
         try:
             net.run(epochs)
         except (DivergenceError, KeyboardInterrupt) as stop:

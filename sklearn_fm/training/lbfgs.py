@@ -6,9 +6,8 @@ weight 2 and the row twice give the same bits, not merely the same optimum.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from ..data import FieldArray
 from ..models.base import FieldModel
 from .batching import Rows
 from .losses import Loss
+from .threads import one_thread
 
 __all__ = ["merge_equal_rows", "minimize_lbfgs"]
 
@@ -145,7 +145,7 @@ def minimize_lbfgs(
 
     start = torch.cat([p.detach().flatten() for p in parameters]).numpy().copy()
     model.train()
-    with _one_thread():
+    with one_thread():  # also makes sums, and so the result, the same on any machine size
         result = minimize(
             objective,
             start,
@@ -156,20 +156,6 @@ def minimize_lbfgs(
         )
     write(result.x)
     return result
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep torch from sharing out arrays of a few kilobytes: five times slower on 2 cores.
-
-    It also makes the sums, and so the result, independent of the number of threads.
-    """
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 def _penalty(

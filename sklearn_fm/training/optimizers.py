@@ -115,7 +115,7 @@ class RowAdagrad(RowRule):
         The table.
     penalty : float
         Precision of the prior.
-    initial_accumulator : float, default=1.0
+    initial_accumulator : float, default=0.1
         Start of the accumulators; the larger, the smaller the first steps of rare rows.
 
     References
@@ -125,7 +125,7 @@ class RowAdagrad(RowRule):
 
     learning_rate = 0.1
 
-    def __init__(self, weight: Tensor, penalty: float, initial_accumulator: float = 1.0) -> None:
+    def __init__(self, weight: Tensor, penalty: float, initial_accumulator: float = 0.1) -> None:
         super().__init__(weight, penalty)
         self.accumulator = weight.new_full((len(weight), 1), initial_accumulator)
 

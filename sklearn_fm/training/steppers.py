@@ -33,7 +33,7 @@ class StepOptions:
     l2_linear: float = 0.0
     l2_embedding: float = 0.0
     l2_dense: float = 0.0
-    initial_accumulator: float = 1.0
+    initial_accumulator: float = 0.1
     gradient_clip: float | None = None
     unknown_dropout: float = 0.0
 

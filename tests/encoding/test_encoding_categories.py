@@ -172,7 +172,9 @@ def test_inverse_tells_unknown_from_missing():
     encoder = CategoryEncoder("x")
     encoder.fit_transform(objects(["a", None]))
     known, missing, unknown = encoder.inverse_transform(np.array([0, 1, -1]))
-    assert known == "a" and np.isnan(missing) and unknown is None
+    assert known == "a"
+    assert np.isnan(missing)
+    assert unknown is None
 
 
 def test_missing_not_seen_in_fit_is_unknown():

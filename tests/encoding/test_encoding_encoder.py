@@ -267,7 +267,8 @@ def test_bad_weights(weight, message):
 
 def test_output_knows_its_schema():
     codes = FieldEncoder().fit_transform(shop())
-    assert isinstance(codes, data.FieldArray) and codes.dtype == np.int32
+    assert isinstance(codes, data.FieldArray)
+    assert codes.dtype == np.int32
     data.check_codes(np.asarray(codes), codes.schema)
     assert codes.schema.kinds == ("binned", "categorical", "binned", "categorical", "categorical")
     assert FieldEncoder(scaler="log").fit_transform(shop()).dtype == np.float64
@@ -294,16 +295,19 @@ def test_set_output():
     X = shop().set_index(np.arange(60) + 5)
     codes = FieldEncoder().fit_transform(X)
     frame = FieldEncoder().set_output(transform="pandas").fit_transform(X)
-    assert list(frame.columns) == list(X.columns) and frame.index.equals(X.index)
+    assert list(frame.columns) == list(X.columns)
+    assert frame.index.equals(X.index)
     assert_array_equal(frame, codes)
     weighted = FieldEncoder().set_output(transform="polars")
     table = weighted.fit_transform(X, sample_weight=[0] + [1] * 59)
-    assert isinstance(table, pl.DataFrame) and table.columns == list(X.columns)
+    assert isinstance(table, pl.DataFrame)
+    assert table.columns == list(X.columns)
 
 
 def test_names():
     encoder = FieldEncoder().fit(pd.DataFrame({3: [1], 7: ["a"]}))
-    assert encoder.schema_.names == ("3", "7") and not hasattr(encoder, "feature_names_in_")
+    assert encoder.schema_.names == ("3", "7")
+    assert not hasattr(encoder, "feature_names_in_")
     assert encoder.get_feature_names_out().tolist() == ["3", "7"]
 
 
