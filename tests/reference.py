@@ -147,7 +147,7 @@ def squared_error(raw, target, center=0.0, scale=1.0, y_range=None):
 
 
 def dense_steps(
-    solver, table, batches, *, penalty, learning_rate, euler=False, initial_accumulator=1.0
+    solver, table, batches, *, penalty, learning_rate, euler=False, initial_accumulator=0.1
 ):
     """Step through the *whole* table at each batch, loss and penalty alike.
 

@@ -85,10 +85,19 @@ def test_values_without_numeric_fields_take_no_memory(X):
     assert not X.values.flags.writeable
 
 
-def test_an_infinite_number_is_passed_on_as_it_is():
-    """``values`` promises the number itself; only a missing one is 0."""
-    X = FieldArray([[0.0, np.inf, -1.0], [0.0, -np.inf, 0.0]], MIXED)
-    assert X.values[:, 1].tolist() == [np.inf, -np.inf]
+def test_an_infinite_number_is_refused():
+    with pytest.raises(ValueError, match="Field 'b' holds infinity in row 1"):
+        FieldArray([[0, 1.0], [0, -np.inf]], FieldSchema.from_sizes([3, 1], names=["a", "b"]))
+
+
+def test_select_takes_fields_by_name_or_position():
+    schema = FieldSchema.from_sizes([3, 1, 4], names=["a", "b", "c"])
+    X = FieldArray([[1, 0.5, 2], [-1, np.nan, 0]], schema)
+    chosen = X.select(["c", 0])
+    assert chosen.schema == FieldSchema.from_sizes([4, 3], names=["c", "a"])
+    assert chosen.tolist() == [[2, 1], [0, -1]]
+    with pytest.raises(ValueError, match=r"no fields \['d'\]"):
+        X.select(["d"])
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.float64, np.uint64])

@@ -1,6 +1,7 @@
 """One column of numbers: exact weighted bins, scalers, refusals."""
 
 from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -23,15 +24,19 @@ from sklearn_fm.encoding.numbers import as_numbers
 
 
 def slow_bins(numbers, n_bins):
-    """Upper edges by the definition, from repeated rows."""
-    ordered = sorted(x for x in numbers if not np.isnan(x))
-    if len(set(ordered)) <= n_bins:
-        return sorted(set(ordered))
-    edges = set()
-    for b in range(1, n_bins + 1):
-        share = [x for i, x in enumerate(ordered) if (i + 1) * n_bins >= b * len(ordered)]
-        edges.add(share[0])
-    return sorted(edges)
+    """Fill one bin after the other until it holds its share of what is left."""
+    rest = sorted(numbers[~np.isnan(numbers)])
+    if len(set(rest)) <= n_bins:
+        return sorted(set(rest))
+    upper = []
+    for left in range(n_bins, 0, -1):
+        share, inside = Fraction(len(rest), left), 0
+        while rest and (inside < share or rest[0] == upper[-1]):
+            if inside == 0:
+                upper.append(rest[0])
+            upper[-1] = rest.pop(0)
+            inside += 1
+    return upper
 
 
 def objects(values):

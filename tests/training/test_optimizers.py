@@ -129,7 +129,7 @@ def test_a_changing_learning_rate_is_caught_up_step_by_step(solver):
             truth = reference.dense_steps("sgd", truth, part, penalty=3.0, learning_rate=rate)
         assert_allclose(table, truth, rtol=1e-11, atol=1e-11)
     elif solver == "adagrad":
-        never = some_table()[-1] * np.exp(-3.0 * 0.1 * (10 * 0.2 + 10 * 0.01))
+        never = some_table()[-1] * np.exp(-3.0 * 0.1 * (10 * 0.2 + 10 * 0.01) / np.sqrt(0.1))
         assert_allclose(table[-1], never, rtol=1e-12)
 
 
