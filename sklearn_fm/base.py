@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
@@ -145,6 +146,9 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
                 encoded, target, weight, go_on=go_on, one_pass=True, stepper_state=state
             )
             self._stepper_state = outcome.stepper_state
+        if go_on:
+            parts = [self.history_, outcome.history.assign(epoch=len(self.history_) + 1)]
+            outcome.history = pd.concat(parts, ignore_index=True)
         self._conclude(outcome, encoded, target)
         return self
 
@@ -285,9 +289,11 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
             return "lbfgs"
         if self.solver != "auto":
             return self.solver
+        # A positional model spreads the rows of a sparse matrix out to all columns.
+        entries = math.prod(encoded.shape) if self._module_class.positional else encoded.size
         small = (
             encoded.shape[0] <= _SMALL_ROWS
-            and encoded.size <= _SMALL_ENTRIES
+            and entries <= _SMALL_ENTRIES
             and self.schema_.table_size * self.embedding_dim <= _SMALL_WEIGHTS
         )
         return "lbfgs" if small and not needs_batches else "adagrad"
@@ -486,4 +492,4 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
 
 
 def _one_pass(plan: Plan) -> Plan:
-    return replace(plan, max_epochs=1, patience=None, relaxed=(), refit=False)
+    return replace(plan, max_epochs=1, patience=None, relaxed=(), refit=False, keep_state=True)

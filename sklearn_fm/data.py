@@ -17,7 +17,7 @@ from .schema import FieldSchema
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FieldArray"]
+__all__ = ["FieldArray", "concatenate"]
 
 
 class FieldArray(np.ndarray):

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "epoch_events": "models sklearn",
     "targets": "checks parameters training schema numpy sklearn",
     "base": "checks parameters settings inputs epoch_events encoding training models data schema "
-    "numpy scipy torch sklearn",
+    "numpy pandas scipy torch sklearn",
     "estimators": "base targets parameters encoding models layers data schema numpy torch sklearn",
 }
 FILES = sorted(ROOT.rglob("*.py"))

@@ -44,6 +44,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self.target)
 
+    @property
+    def width(self) -> int:
+        """Slots of the widest batch."""
+        raise NotImplementedError
+
     def features(self, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Indices and values of some rows, both (B, S)."""
         raise NotImplementedError
@@ -76,6 +81,11 @@ class _Subset(Rows):
         self.rows = rows
         self.selection = selection
 
+    @property
+    def width(self) -> int:
+        """Slots of the widest batch."""
+        return self.rows.width
+
     def features(self, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Indices and values of some rows."""
         return self.rows.features(self.selection[rows])
@@ -96,6 +106,11 @@ class DenseRows(Rows):
         super().__init__(target, weight)
         self.indices = indices
         self.values = values
+
+    @property
+    def width(self) -> int:
+        """Slots of a row."""
+        return self.indices.shape[1]
 
     def features(self, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Indices and values of some rows."""
@@ -139,6 +154,14 @@ class CSRRows(Rows):
         self.data = data
         self.n_columns = n_columns
         self.spread = spread
+
+    @property
+    def width(self) -> int:
+        """Columns of the matrix when spread, else entries of the longest row."""
+        if self.spread:
+            return self.n_columns
+        lengths = self.starts.diff()
+        return int(lengths.max()) if len(lengths) else 0
 
     def features(self, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Indices and values of some rows, padded or spread."""
@@ -193,7 +216,7 @@ def make_rows(
     n_rows = X.shape[0]
     y = torch.zeros(n_rows) if target is None else torch.from_numpy(np.array(target, dtype=float))
     w = torch.ones(n_rows) if weight is None else torch.from_numpy(np.array(weight, dtype=float))
-    y, w = y.to(device, dtype), w.to(device, dtype)
+    y, w = y.to(dtype).to(device), w.to(dtype).to(device)  # some devices lack float64
     if isinstance(X, FieldArray):
         indices, values = X.to_torch(device)
         return DenseRows(indices, values.to(dtype), y, w)
@@ -201,7 +224,7 @@ def make_rows(
     return CSRRows(
         torch.from_numpy(X.indptr.astype(np.int64)).to(device),
         torch.from_numpy(X.indices.astype(index_dtype)).to(device),
-        torch.from_numpy(np.array(X.data)).to(device, dtype),
+        torch.from_numpy(np.array(X.data)).to(dtype).to(device),
         y,
         w,
         n_columns=X.shape[1],

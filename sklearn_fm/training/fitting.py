@@ -53,6 +53,7 @@ class Plan:
     verbose: int = 0
     callbacks: list[tuple[str, Callback]] = field(default_factory=list)
     on_epoch: Callable[[FieldModel], bool] | None = None
+    keep_state: bool = False
 
 
 @dataclass
@@ -69,6 +70,8 @@ class Outcome:
         False if the solver ran out of epochs before reaching its tolerance.
     stopped_by : BaseException or None
         A `DivergenceError` or the KeyboardInterrupt of a Ctrl-C; weights are the last good.
+    stepper_state : dict or None
+        What a later training needs to go on, if the plan asked to keep it.
     """
 
     history: pd.DataFrame
@@ -138,7 +141,8 @@ def train_gradient(
         stopped_by = _run(net, n_epochs, seed)
         refit_history = _history_frame(net).assign(phase="refit")
         history = pd.concat([history.assign(phase="search"), refit_history], ignore_index=True)
-    return Outcome(history, n_epochs, stopped_by=stopped_by, stepper_state=net.stepper_.state())
+    state = net.stepper_.state() if plan.keep_state else None
+    return Outcome(history, n_epochs, stopped_by=stopped_by, stepper_state=state)
 
 
 def _make_net(

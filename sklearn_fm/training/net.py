@@ -171,19 +171,20 @@ class FieldNet(NeuralNet):
         )
 
     def _record(self, prefix: str, rows: Rows, raw: torch.Tensor) -> None:
-        value = self.loss.value(raw, rows.target).double()
-        weight = rows.weight.double()
+        raw, target, weight = raw.cpu(), rows.target.cpu(), rows.weight.cpu().double()
+        value = self.loss.value(raw, target).double()
         self.history.record(f"{prefix}_loss", float((value * weight).sum() / weight.sum()))
-        finite = bool(torch.isfinite(raw).all())
-        metric = (
-            self.loss.metric(*(t.cpu().numpy() for t in (raw, rows.target, rows.weight)))
-            if finite
-            else math.nan
-        )
+        metric = math.nan
+        if torch.isfinite(raw).all():
+            metric = self.loss.metric(raw.numpy(), target.numpy(), weight.numpy())
         self.history.record(f"{prefix}_{self.loss.metric_name}", metric)
 
 
-def raw_predictions(model: FieldModel, rows: Rows, batch_size: int = 8192) -> torch.Tensor:
+# Numbers in the embeddings of a batch: 128 MB of float32.
+_BATCH_NUMBERS = 2**25
+
+
+def raw_predictions(model: FieldModel, rows: Rows) -> torch.Tensor:
     """Raw predictions of all rows, without gradients.
 
     Parameters
@@ -192,14 +193,14 @@ def raw_predictions(model: FieldModel, rows: Rows, batch_size: int = 8192) -> to
         Set to evaluation mode.
     rows : Rows
         On the model's device.
-    batch_size : int, default=8192
-        Rows at a time.
 
     Returns
     -------
     Tensor of shape (n_rows, C)
     """
     model.eval()
+    numbers_per_row = max(rows.width * model.embedding.weight.shape[1], 1)
+    batch_size = min(max(_BATCH_NUMBERS // numbers_per_row, 1), 8192)
     with torch.inference_mode():
         parts = [model(batch.indices, batch.values) for batch in rows.in_order(batch_size)]
     return torch.cat(parts) if parts else model.bias.detach().new_zeros(0, model.n_outputs)
