@@ -6,6 +6,7 @@ How a model is trained is told in ``training``; which model, in ``estimators``.
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 import math
 import warnings
@@ -31,7 +32,8 @@ from .parameters import estimator
 from .schema import FieldSchema
 from .settings import SharedParameters
 from .training.batching import make_rows
-from .training.fitting import Outcome, Plan, train_gradient, train_lbfgs
+from .training.fitting import Outcome, Plan, train_gradient
+from .training.full_batch import train_lbfgs
 from .training.lbfgs import merge_equal_rows
 from .training.losses import Loss, SquaredError
 from .training.net import DivergenceError, raw_predictions
@@ -142,6 +144,8 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
                 X, y, sample_weight, go_on=go_on, classes=classes
             )
             state = getattr(self, "_stepper_state", None) if go_on else None
+            if state is not None and self.solver not in ("auto", state["solver"]):
+                state = None  # the new solver starts from the weights alone
             outcome = self._train(
                 encoded, target, weight, go_on=go_on, one_pass=True, stepper_state=state
             )
@@ -157,7 +161,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         before = dict(self.__dict__)
         try:
             yield
-        except Exception:
+        except BaseException:  # a Ctrl-C in training itself is an outcome, not an exception
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
@@ -201,11 +205,19 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
             encoded, target, weight = merge_equal_rows(encoded, target, weight)
         if not go_on:
             self._loss = self._make_loss(target, weight)
-        plan = replace(self._make_plan(encoded, weight), on_epoch=on_epoch)
+        plan = self._make_plan(encoded, weight)
+        if one_pass:
+            plan = replace(plan, max_epochs=1, relaxed=(), refit=False, keep_state=True)
+        elif self._stops_early(len(target), watched=eval_set is not None):
+            plan = replace(plan, patience=self.patience)
+        plan = replace(plan, on_epoch=on_epoch)
         device = torch.device("cpu") if full_batch else self._resolve_device()
         rng = check_random_state(self.random_state)
         generator = torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
-        module = self.module_ if go_on else self._start_module(target, weight, generator, plan)
+        if go_on:  # on a copy: what fails must leave the fitted model as it is
+            module = copy.deepcopy(self.module_)
+        else:
+            module = self._start_module(target, weight, generator, plan)
         dtype = torch.float64 if full_batch else torch.float32
         module = module.to(device, dtype)
         as_rows: dict[str, Any] = {
@@ -214,19 +226,14 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
             "device": device,
         }
         weight = weight / weight.mean()
-        valid = None
+        rows = make_rows(encoded, self._loss.encode(target), weight, **as_rows)
+        valid = split = None
         if eval_set is not None:
             valid = make_rows(*self._prepare_eval_set(eval_set), **as_rows)
-        split = None
-        if valid is None and not one_pass and self._stops_early(len(target), full_batch):
+        elif plan.patience is not None:
             split = self._split(target, rng)
         if full_batch:
-            train = (encoded, target, weight)
-            if split is not None:
-                valid = make_rows(*(part[split[1]] for part in train), **as_rows)
-                encoded, target, weight = (part[split[0]] for part in train)
-            rows = make_rows(encoded, target, weight, **as_rows)
-            outcome = train_lbfgs(module, self._loss, rows, plan, valid=valid)
+            outcome = train_lbfgs(module, self._loss, rows, plan, split=split, valid=valid)
             if not outcome.converged and outcome.stopped_by is None:
                 warnings.warn(
                     f"lbfgs did not converge in max_epochs={self.max_epochs} iterations. Raise "
@@ -238,8 +245,8 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
             outcome = train_gradient(
                 module,
                 self._loss,
-                make_rows(encoded, target, weight, **as_rows),
-                _one_pass(plan) if one_pass else plan,
+                rows,
+                plan,
                 generator,
                 split=split,
                 valid=valid,
@@ -281,10 +288,11 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
             or self._needs_batches()
         )
         if self.solver == "lbfgs":
-            if one_pass or self.callbacks:
+            if one_pass or self.callbacks or self._needs_batches():
                 raise ValueError(
-                    "solver='lbfgs' takes all rows at once, so it has neither partial_fit nor "
-                    "callbacks. Use solver='auto' or 'adagrad'."
+                    "solver='lbfgs' minimizes one fixed objective over all rows, so it has no "
+                    "partial_fit, skorch callbacks, dropout or batch_norm. Use solver='auto' or "
+                    "'adagrad'."
                 )
             return "lbfgs"
         if self.solver != "auto":
@@ -302,9 +310,9 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         """Whether parameters of the family rule out full-batch L-BFGS."""
         return False
 
-    def _stops_early(self, n_rows: int, full_batch: bool) -> bool:
+    def _stops_early(self, n_rows: int, *, watched: bool) -> bool:
         if self.early_stopping == "auto":
-            return not full_batch and n_rows >= _STOP_EARLY_ROWS
+            return watched or (self.solver_ != "lbfgs" and n_rows >= _STOP_EARLY_ROWS)
         return bool(self.early_stopping)
 
     def _learning_rate(self, slots: float) -> float:
@@ -342,11 +350,15 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         callbacks = [
             c if isinstance(c, tuple) else (type(c).__name__, c) for c in self.callbacks or []
         ]
+        if not all(hasattr(callback, "on_epoch_end") for _, callback in callbacks):
+            raise ValueError(
+                "callbacks must be skorch callbacks or pairs of a name and a callback, got "
+                f"{self.callbacks}."
+            )
         return Plan(
             options=options,
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
-            patience=self.patience,
             relaxed=relaxed,
             refit=self.refit,
             learning_rate_schedule=self.learning_rate_schedule,
@@ -381,7 +393,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         check_consistent_rows(X, y)
         weight = check_sample_weight(weight, len(y))
         target, weight = self._encode_target(y, weight, go_on=True)
-        return self._encode(X), target, weight
+        return self._encode(X), self._loss.encode(target), weight
 
     # -- module ------------------------------------------------------------------------
 
@@ -440,7 +452,13 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
                 return torch.device("cuda")
             mps = getattr(torch.backends, "mps", None)
             return torch.device("mps" if mps is not None and mps.is_available() else "cpu")
-        device = torch.device(self.device)
+        try:
+            device = torch.device(self.device)
+        except RuntimeError:
+            raise ValueError(
+                f"device must be 'auto' or a torch device such as 'cpu' or 'cuda:0', got "
+                f"{self.device!r}."
+            ) from None
         absent = (device.type == "cuda" and not torch.cuda.is_available()) or (
             device.type == "mps" and not torch.backends.mps.is_available()
         )
@@ -489,7 +507,3 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         tags.input_tags.string = True
         tags.input_tags.allow_nan = True
         return tags
-
-
-def _one_pass(plan: Plan) -> Plan:
-    return replace(plan, max_epochs=1, patience=None, relaxed=(), refit=False, keep_state=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import check_array, column_or_1d
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
 from .data import FieldArray
 from .schema import FieldSchema
@@ -37,16 +37,10 @@ def check_consistent_rows(X: Any, y: Any) -> None:
     ValueError
         If the lengths differ.
     """
-    n_rows, n_targets = _n_rows(X), _n_rows(y)
-    if n_rows != n_targets:
-        raise ValueError(
-            f"Found input variables with inconsistent numbers of samples: X has {n_rows} rows, "
-            f"y has {n_targets}. Pass one target per row."
-        )
-
-
-def _n_rows(data: Any) -> int:
-    return data.shape[0] if getattr(data, "shape", ()) else len(data)
+    try:
+        check_consistent_length(X, y)
+    except ValueError as error:
+        raise ValueError(f"{error} X and y must agree: pass one target per row.") from None
 
 
 def check_regression_target(y: Any) -> NDArray[np.float64]:
@@ -67,7 +61,14 @@ def check_regression_target(y: Any) -> NDArray[np.float64]:
         If the target is not one-dimensional, not numeric, or holds NaN or infinity.
     """
     y = column_or_1d(y, warn=True)
-    return check_array(y, ensure_2d=False, dtype=np.float64, input_name="y", ensure_min_samples=0)
+    y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y", ensure_min_samples=0)
+    if np.any(np.abs(y) > 1e100):
+        row = int(np.argmax(np.abs(y)))
+        raise ValueError(
+            f"y holds {y[row]:g} at row {row}; expected numbers up to 1e100, whose squares can be "
+            "summed. Rescale the target."
+        )
+    return y
 
 
 def check_sample_weight(weight: Any, n_rows: int) -> NDArray[np.float64]:
@@ -183,12 +184,13 @@ def divergence_cause(
             "it with FieldEncoder(scaler='bins') or scale it to about 1."
         )
     if regression:
-        spread = target.std() or 1.0
-        far = np.abs(target - target.mean()) / spread
-        if far.max() > 100:
-            row = int(np.argmax(far))
+        off = np.abs(target - np.median(target))
+        usual = np.median(off) or off.mean() or 1.0
+        if off.max() > 1000 * usual:
+            row = int(np.argmax(off))
             return (
-                f"The target has an extreme value, {target[row]:.3g} at row {row}, {far[row]:.0f} "
-                "standard deviations off the mean. Clip or transform it."
+                f"The target has an extreme value, {target[row]:.3g} at row {row}, "
+                f"{off[row] / usual:.0f} times the usual distance from the median. Clip or "
+                "transform it."
             )
     return f"learning_rate={learning_rate:g} is too large for these data. Lower it tenfold."

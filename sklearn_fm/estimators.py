@@ -9,6 +9,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils import Tags
 
@@ -71,6 +72,14 @@ class _WithMLP(BaseFieldEstimator):
         "learning_rate_dense": [Interval(Real, 0, None, closed="neither")],
     }
 
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        sizes = tuple(self.hidden_layer_sizes)
+        if not all(isinstance(size, Integral) and size >= 1 for size in sizes):
+            raise ValueError(
+                f"hidden_layer_sizes must be positive integers, got {self.hidden_layer_sizes}."
+            )
+
     def _dense_options(self) -> dict[str, Any]:
         return {"l2_dense": self.l2_dense, "learning_rate_dense": self.learning_rate_dense}
 
@@ -115,25 +124,30 @@ class _MF(_WithMLP):
         return FieldEncoder(categorical=slice(None))
 
     def _select_columns(self, X: Any) -> Any:
-        if self.user is None and self.item is None:
+        chosen: list[Any] = [self.user, self.item]
+        if chosen == [None, None] or sparse.issparse(X):  # which is refused later
             return X
-        if self.user is None or self.item is None:
+        if None in chosen or self.user == self.item:
             raise ValueError(
-                f"user={self.user!r} and item={self.item!r} must be given together, or neither. "
+                f"user={self.user!r} and item={self.item!r} must be two columns, or None both. "
                 "For a model of one column's biases pass X with that column only."
             )
-        chosen: list[Any] = [self.user, self.item]
         if isinstance(X, FieldArray):
-            return X.select(chosen)
-        if not hasattr(X, "columns"):
-            return np.asarray(X)[:, chosen]
-        names = [column if isinstance(column, str) else X.columns[column] for column in chosen]
-        missing = [name for name in names if name not in list(X.columns)]
-        if missing:
+            columns: list[Any] = list(X.require_schema().names)
+        else:
+            X = X if hasattr(X, "columns") else np.asarray(X)
+            columns = list(X.columns) if hasattr(X, "columns") else list(range(np.shape(X)[-1]))
+        try:
+            names = [columns[c] if isinstance(c, Integral) else c for c in chosen]
+            slots = [columns.index(name) for name in names]
+        except (IndexError, ValueError):
             raise ValueError(
-                f"X lacks the columns {missing} named by user and item; it has {list(X.columns)}."
-            )
-        return X[names]
+                f"user={self.user!r} and item={self.item!r} must be columns of X, which has "
+                f"{columns[:20]}."
+            ) from None
+        if isinstance(X, FieldArray):
+            return X.select(slots)
+        return X[names] if hasattr(X, "columns") else X[:, slots]
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -40,8 +40,8 @@ class FieldInputMixin:
 
     def _fit_encoding(self, X: Any, weight: NDArray[np.float64]) -> Encoded:
         self.encoder_ = None
-        if isinstance(X, FieldArray) and X.schema is not None:
-            self.schema_, encoded = X.schema, X
+        if isinstance(X, FieldArray) and (X.schema is not None or self.schema is None):
+            self.schema_, encoded = X.require_schema(), X
         elif sparse.issparse(X):
             names = getattr(self, "feature_names_in_", None)
             self.schema_, encoded = FieldSchema.from_sizes([1] * X.shape[1], names=names), X
@@ -61,7 +61,13 @@ class FieldInputMixin:
     def _check_X(self, X: Any, *, reset: bool) -> Any:
         """X in a form that the encoding takes, its columns checked against those of fit."""
         X = self._select_columns(X)
-        if hasattr(X, "columns") or isinstance(X, FieldArray):
+        if isinstance(X, FieldArray) and not reset and self._sparse_input:
+            raise TypeError(
+                f"{type(self).__name__} was fitted on a sparse matrix but got a FieldArray; pass "
+                "a table of the same kind as in fit."
+            )
+        as_sparse = sparse.issparse(X) or (not reset and self._sparse_input)
+        if (hasattr(X, "columns") and not as_sparse) or isinstance(X, FieldArray):
             validate_data(self, X, reset=reset, skip_check_array=True)
             if not X.shape[0] or not X.shape[1]:
                 what = "sample(s)" if not X.shape[0] else "feature(s)"
@@ -70,7 +76,6 @@ class FieldInputMixin:
                     "required."
                 )
             return X
-        as_sparse = sparse.issparse(X) or (not reset and self._sparse_input)
         X = validate_data(
             self,
             X,

@@ -5,6 +5,7 @@ They know nothing of features or training.
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -147,11 +148,15 @@ class FieldClassifierMixin(ClassifierMixin):
                 f"{self.classes_.tolist()}. Name all classes in the first call of partial_fit."
             )
         position = np.searchsorted(self.classes_, np.where(known, y, self.classes_[0]))
-        if self.class_weight is not None and len(y):
-            present = np.unique(position)
+        counted = weight > 0
+        if self.class_weight is not None and counted.any():
+            present = np.unique(position[counted])
             by_class = np.ones(len(self.classes_))
             by_class[present] = compute_class_weight(
-                self.class_weight, classes=self.classes_[present], y=self.classes_[position]
+                self.class_weight,
+                classes=self.classes_[present],
+                y=self.classes_[position[counted]],
+                sample_weight=weight[counted],
             )
             weight = weight * by_class[position]
         return position.astype(np.float64), weight
@@ -180,6 +185,15 @@ class FieldRegressorMixin(RegressorMixin):
     y_range: tuple[float, float] | None = None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"y_range": [None, tuple, list]}
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        if self.y_range is not None:
+            numbers = [end for end in self.y_range if isinstance(end, Real)]
+            if len(self.y_range) != 2 or len(numbers) != 2 or not numbers[0] < numbers[1]:
+                raise ValueError(
+                    f"y_range must be two numbers (low, high) with low < high, got {self.y_range}."
+                )
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Take one pass over the rows at hand, from wherever the model stands.
@@ -227,15 +241,13 @@ class FieldRegressorMixin(RegressorMixin):
     def _make_loss(self, target: NDArray[np.float64], weight: NDArray[np.float64]) -> Loss:
         if self.y_range is None:
             return SquaredError.of_target(target, weight)
-        low, high = self.y_range
-        if not low < high:
-            raise ValueError(f"y_range must be (low, high) with low < high, got {self.y_range}.")
+        low, high = (float(end) for end in self.y_range)
         if target.min() < low or target.max() > high:
             raise ValueError(
                 f"y holds values from {target.min():g} to {target.max():g}, outside "
                 f"y_range={self.y_range}. Widen the range."
             )
-        return SquaredError.of_target(target, weight, (float(low), float(high)))
+        return SquaredError.of_target(target, weight, (low, high))
 
     def _strata(self, target: NDArray[np.float64]) -> None:
         return None

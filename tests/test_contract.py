@@ -46,9 +46,7 @@ from sklearn_fm import (
 
 ESTIMATORS = [FMClassifier, FMRegressor, DeepFMClassifier, DeepFMRegressor, MFRegressor]
 ROOT = Path(sklearn_fm.__file__).parent
-MODULES = sorted(
-    module.name for module in pkgutil.walk_packages([str(ROOT)], prefix="sklearn_fm.")
-)
+MODULES = sorted(module.name for module in pkgutil.walk_packages([str(ROOT)], prefix="sklearn_fm."))
 SMALL = {"max_epochs": 3, "batch_size": 32, "solver": "adagrad", "random_state": 0}
 
 each_estimator = pytest.mark.parametrize("cls", ESTIMATORS, ids=lambda cls: cls.__name__)

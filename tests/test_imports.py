@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "targets": "checks parameters training schema numpy sklearn",
     "base": "checks parameters settings inputs epoch_events encoding training models data schema "
     "numpy pandas scipy torch sklearn",
-    "estimators": "base targets parameters encoding models layers data schema numpy torch sklearn",
+    "estimators": "base targets parameters encoding models layers data schema numpy scipy sklearn",
 }
 FILES = sorted(ROOT.rglob("*.py"))
 

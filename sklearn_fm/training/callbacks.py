@@ -22,19 +22,20 @@ __all__ = [
     "Replay",
     "TellEpoch",
     "make_scheduler",
+    "print_record",
 ]
 
 
 class KeepBest(Callback):
     """Remember the weights of the best epoch; stop when none has been better for a while.
 
-    Without validation rows the latest epoch counts as the best, so that there is always
-    a finite state to fall back on.
+    Without validation rows or without patience the latest epoch counts as the best, so
+    that there is always a finite state to fall back on.
 
     Parameters
     ----------
     patience : int or None
-        Epochs without a new best before training stops; None never stops.
+        Epochs without a new best before training stops; None only watches.
     """
 
     def __init__(self, patience: int | None) -> None:
@@ -51,13 +52,13 @@ class KeepBest(Callback):
         """Compare with the best."""
         epoch = len(net.history)
         loss = net.history[-1].get("valid_loss")
-        if loss is None:
+        if loss is None or self.patience is None:
             self.best_epoch_ = epoch
             self._save(net)
         elif loss < self.best_loss_:
             self.best_loss_, self.best_epoch_ = loss, epoch
             self._save(net)
-        elif self.patience is not None and epoch - self.best_epoch_ >= self.patience:
+        elif epoch - self.best_epoch_ >= self.patience:
             raise KeyboardInterrupt  # skorch's own way to end training
 
     def restore(self, net: Any) -> None:
@@ -202,12 +203,23 @@ class PrintTable(Callback):
     """Print one line per epoch."""
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Print the epoch's record, under a header the first time."""
+        """Print the epoch's record."""
         record = net.history[-1]
-        names = [n for n in record if n not in ("batches", "epoch") and not n.endswith("_best")]
-        if len(net.history) == 1:
-            print("  ".join(["epoch", *(f"{name:>13}" for name in names)]))
-        print("  ".join([f"{len(net.history):>5}", *(f"{record[n]:>13.5g}" for n in names)]))
+        names = ["epoch", *(n for n in record if n not in ("epoch", "batches"))]
+        print_record({"seconds" if n == "dur" else n: record[n] for n in names})
+
+
+def print_record(record: dict[str, float]) -> None:
+    """Print one epoch as a line, under a header if it is the first.
+
+    Parameters
+    ----------
+    record : dict of str to float
+        Name and figure of each column, ``epoch`` first.
+    """
+    if record["epoch"] == 1:
+        print("  ".join(f"{name:>13}" for name in record))
+    print("  ".join(f"{value:>13.5g}" for value in record.values()), flush=True)
 
 
 class ProgressBar(Callback):

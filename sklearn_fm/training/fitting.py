@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,15 +27,14 @@ from .callbacks import (
     TellEpoch,
     make_scheduler,
 )
-from .lbfgs import minimize_lbfgs
 from .losses import Loss
-from .net import DivergenceError, FieldNet, raw_predictions
+from .net import DivergenceError, FieldNet
 from .steppers import StepOptions
 from .threads import one_thread
 
 _WORTH_THREADS = 1e8
 
-__all__ = ["Outcome", "Plan", "train_gradient", "train_lbfgs"]
+__all__ = ["Outcome", "Plan", "split_rows", "train_gradient"]
 
 
 @dataclass(frozen=True)
@@ -121,10 +120,9 @@ def train_gradient(
     seed = generator.initial_seed()
     train = rows
     if split is not None:
-        positions = [torch.from_numpy(part).to(rows.target.device) for part in split]
-        train, valid = rows.subset(positions[0]), rows.subset(positions[1])
+        train, valid = split_rows(rows, split)
     extra: list[tuple[str, Callback]] = []
-    if plan.relaxed and valid is not None:
+    if plan.relaxed and valid is not None and plan.patience is not None:
         start_at = {"linear": plan.options.l2_linear, "embedding": plan.options.l2_embedding}
         extra = [("relax_prior", RelaxPrior({name: start_at[name] for name in plan.relaxed}))]
     net = _make_net(model, loss, train, valid, plan, generator, extra)
@@ -135,14 +133,37 @@ def train_gradient(
     history = _history_frame(net)
 
     if plan.refit and split is not None and stopped_by is None and n_epochs:
+        best = net.keep_best.state_
         model.load_state_dict(start)
         generator.manual_seed(seed)
-        net = _make_net(model, loss, rows, None, plan, generator, _replay(net, plan))
+        # The user's callbacks have seen the search; a second run would confuse or stop them.
+        alone = replace(plan, callbacks=[], on_epoch=None)
+        net = _make_net(model, loss, rows, None, alone, generator, _replay(net, plan))
         stopped_by = _run(net, n_epochs, seed)
+        if stopped_by is not None:
+            model.load_state_dict(best)
         refit_history = _history_frame(net).assign(phase="refit")
         history = pd.concat([history.assign(phase="search"), refit_history], ignore_index=True)
     state = net.stepper_.state() if plan.keep_state else None
     return Outcome(history, n_epochs, stopped_by=stopped_by, stepper_state=state)
+
+
+def split_rows(rows: Rows, split: tuple[NDArray[np.intp], NDArray[np.intp]]) -> tuple[Rows, Rows]:
+    """Rows to train on and rows to watch, sharing the storage of all.
+
+    Parameters
+    ----------
+    rows : Rows
+        All rows.
+    split : tuple of ndarray of int
+        Positions of both parts.
+
+    Returns
+    -------
+    tuple of Rows
+    """
+    train, watch = (rows.subset(torch.from_numpy(part).to(rows.target.device)) for part in split)
+    return train, watch
 
 
 def _make_net(
@@ -154,7 +175,7 @@ def _make_net(
     generator: torch.Generator,
     extra: list[tuple[str, Callback]],
 ) -> FieldNet:
-    replays = any(name == "replay" for name, _ in extra)
+    replays = [name for name, _ in extra] == ["replay"]
     callbacks = [*extra, *plan.callbacks]
     scheduler = make_scheduler(
         plan.learning_rate_schedule,
@@ -206,7 +227,7 @@ def _replay(net: FieldNet, plan: Plan) -> list[tuple[str, Callback]]:
     epochs = []
     for record in net.history:
         then = {key: record[key] for key in ("l2_linear", "l2_embedding") if key in record}
-        if plan.learning_rate_schedule == "reduce_on_plateau":
+        if plan.learning_rate_schedule != "one_cycle":  # which repeats by itself
             then["factor"] = record["learning_rate"] / plan.options.learning_rate
         epochs.append(then)
     return [("replay", Replay(epochs))]
@@ -238,76 +259,3 @@ def _private_torch_randomness(seed: int, device: torch.device) -> Iterator[None]
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
-
-
-def train_lbfgs(
-    model: FieldModel,
-    loss: Loss,
-    rows: Rows,
-    plan: Plan,
-    *,
-    valid: Rows | None = None,
-) -> Outcome:
-    """Train by full-batch L-BFGS.
-
-    Parameters
-    ----------
-    model : FieldModel
-        Start values, in float64; trained in place.
-    loss : Loss
-        What is minimized.
-    rows : Rows
-        All rows for training, in float64.
-    plan : Plan
-        Penalties and stopping; an epoch is an iteration.
-    valid : Rows, default=None
-        Rows to watch.
-
-    Returns
-    -------
-    Outcome
-    """
-    records: list[dict[str, float]] = []
-    best: dict[str, Any] = {"loss": float("inf"), "epoch": 0, "state": None}
-
-    def report(record: dict[str, float]) -> bool:
-        records.append({"epoch": len(records) + 1, **record})
-        if plan.on_epoch is not None and plan.on_epoch(model):
-            return True
-        if valid is None:
-            return False
-        raw = raw_predictions(model, valid)
-        value = loss.value(raw, valid.target)
-        record = records[-1]
-        record["valid_loss"] = float((value * valid.weight).sum() / valid.weight.sum())
-        record[f"valid_{loss.metric_name}"] = loss.metric(
-            raw.numpy(), valid.target.numpy(), valid.weight.numpy()
-        )
-        model.train()
-        if record["valid_loss"] < best["loss"]:
-            state = {name: v.clone() for name, v in model.state_dict().items()}
-            best.update(loss=record["valid_loss"], epoch=len(records), state=state)
-        patience = plan.patience
-        return patience is not None and len(records) - best["epoch"] >= patience
-
-    stopped_by: BaseException | None = None
-    converged = False
-    try:
-        result = minimize_lbfgs(
-            model,
-            loss,
-            rows,
-            l2_linear=plan.options.l2_linear,
-            l2_embedding=plan.options.l2_embedding,
-            l2_dense=plan.options.l2_dense,
-            max_iter=plan.max_epochs,
-            tolerance=plan.tolerance,
-            report=report,
-        )
-        converged = result.status != 1  # 1: out of iterations
-    except KeyboardInterrupt as stop:
-        stopped_by = stop
-    if best["state"] is not None:
-        model.load_state_dict(best["state"])
-    n_epochs = best["epoch"] or len(records)
-    return Outcome(pd.DataFrame(records), n_epochs, converged=converged, stopped_by=stopped_by)

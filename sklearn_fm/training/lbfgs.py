@@ -6,7 +6,6 @@ weight 2 and the row twice give the same bits, not merely the same optimum.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -71,7 +70,7 @@ def minimize_lbfgs(
     l2_dense: float,
     max_iter: int,
     tolerance: float,
-    report: Callable[[dict[str, float]], bool],
+    report: Callable[[float], bool],
 ) -> OptimizeResult:
     """Minimize the penalized loss over all rows, in place.
 
@@ -93,8 +92,8 @@ def minimize_lbfgs(
     tolerance : float
         Largest entry of the gradient at which to stop.
     report : callable
-        Told ``train_loss`` and ``seconds`` of each iteration with the model up to date;
-        returning True stops.
+        Told the mean loss after each iteration, with the model up to date; returning True
+        stops.
 
     Returns
     -------
@@ -110,7 +109,6 @@ def minimize_lbfgs(
         _penalty(n, p, l2_linear, l2_embedding, l2_dense)
         for n, p in zip(names, parameters, strict=True)
     ]
-    started = time.perf_counter()
     last_loss = [float("nan")]
 
     def write(flat: NDArray[Any]) -> None:
@@ -140,7 +138,7 @@ def minimize_lbfgs(
 
     def callback(intermediate_result: OptimizeResult) -> None:
         write(intermediate_result.x)
-        if report({"train_loss": last_loss[0], "seconds": time.perf_counter() - started}):
+        if report(last_loss[0]):
             raise StopIteration
 
     start = torch.cat([p.detach().flatten() for p in parameters]).numpy().copy()

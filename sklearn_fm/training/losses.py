@@ -30,8 +30,11 @@ class Loss(Protocol):
     def metric_name(self) -> str:
         """Name of `metric` in the history, e.g. ``"auc"``."""
 
+    def encode(self, target: NDArray[Any]) -> NDArray[np.float64]:
+        """Target as `value` and `metric` take it, computed in float64."""
+
     def value(self, raw: Tensor, target: Tensor) -> Tensor:
-        """Loss of each row, (B, C) and (B,) to (B,)."""
+        """Loss of each row, (B, C) and encoded (B,) to (B,)."""
 
     def predict(self, raw: NDArray[Any]) -> NDArray[np.float64]:
         """Apply the inverse link: raw predictions (n, C) to probabilities or ratings."""
@@ -49,6 +52,10 @@ class BinaryLogLoss:
 
     n_outputs: int = 1
     metric_name: str = "auc"
+
+    def encode(self, target: NDArray[Any]) -> NDArray[np.float64]:
+        """The target as it is."""
+        return target
 
     def value(self, raw: Tensor, target: Tensor) -> Tensor:
         """log(1 + exp(raw)) - target * raw."""
@@ -88,6 +95,10 @@ class MultinomialLogLoss:
 
     n_outputs: int
     metric_name: str = "accuracy"
+
+    def encode(self, target: NDArray[Any]) -> NDArray[np.float64]:
+        """The target as it is."""
+        return target
 
     def value(self, raw: Tensor, target: Tensor) -> Tensor:
         """log(sum_c exp(raw_c)) - raw_target."""
@@ -155,14 +166,17 @@ class SquaredError:
         scale = spread if spread > 1e-12 * max(1.0, abs(center)) else 1.0
         return cls(center, scale, y_range)
 
+    def encode(self, target: NDArray[Any]) -> NDArray[np.float64]:
+        """(target - center) / scale; float32 would lose small differences of large targets."""
+        return (target - self.center) / self.scale
+
     def value(self, raw: Tensor, target: Tensor) -> Tensor:
-        """Half the squared standardized error."""
-        if self.y_range is None:
-            error = raw[:, 0] - (target - self.center) / self.scale
-        else:
-            low, high = self.y_range
-            error = (low + (high - low) * torch.sigmoid(raw[:, 0]) - target) / self.scale
-        return error.square() / 2
+        """Half the squared error of the standardized target."""
+        predicted = raw[:, 0]
+        if self.y_range is not None:
+            low, high = ((end - self.center) / self.scale for end in self.y_range)
+            predicted = low + (high - low) * torch.sigmoid(predicted)
+        return (predicted - target).square() / 2
 
     def predict(self, raw: NDArray[Any]) -> NDArray[np.float64]:
         """Predictions in the unit of the target, (n, 1) to (n,)."""
@@ -182,5 +196,6 @@ class SquaredError:
         return np.array([math.log(share / (1 - share))])
 
     def metric(self, raw: NDArray[Any], target: NDArray[Any], weight: NDArray[Any]) -> float:
-        """Weighted root mean squared error in the unit of the target."""
-        return math.sqrt(np.average((self.predict(raw) - target) ** 2, weights=weight))
+        """Weighted root mean squared error in the unit of the target as it was."""
+        error = self.encode(self.predict(raw)) - target
+        return self.scale * math.sqrt(np.average(error**2, weights=weight))

@@ -9,9 +9,7 @@ import math
 import sys
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer
 
@@ -21,7 +19,7 @@ from .callbacks import KeepBest
 from .losses import Loss
 from .steppers import StepOptions, TorchStepper
 
-__all__ = ["DivergenceError", "FieldNet", "raw_predictions"]
+__all__ = ["DivergenceError", "FieldNet", "raw_predictions", "weighted_loss"]
 
 
 class DivergenceError(FloatingPointError):
@@ -159,6 +157,10 @@ class FieldNet(NeuralNet):
                 mean = loss / batch.weight.sum().clamp(min=1e-12)
                 self.notify("on_batch_end", batch=batch, training=True, loss=mean, y_pred=None)
         self.stepper_.settle()
+        # The last steps of the epoch had no loss after them to tell of an overflow.
+        some = rows.subset(torch.arange(min(len(rows), 256), device=rows.target.device))
+        if not torch.isfinite(raw_predictions(self.module_, some)).all():
+            raise DivergenceError
         self.history.record("train_loss", float(total) / self.stepper_.total_weight)
         self.history.record("learning_rate", self.stepper_.learning_rate)
 
@@ -171,12 +173,11 @@ class FieldNet(NeuralNet):
         )
 
     def _record(self, prefix: str, rows: Rows, raw: torch.Tensor) -> None:
-        raw, target, weight = raw.cpu(), rows.target.cpu(), rows.weight.cpu().double()
-        value = self.loss.value(raw, target).double()
-        self.history.record(f"{prefix}_loss", float((value * weight).sum() / weight.sum()))
-        metric = math.nan
-        if torch.isfinite(raw).all():
-            metric = self.loss.metric(raw.numpy(), target.numpy(), weight.numpy())
+        value = weighted_loss(self.loss, raw, rows)
+        if not math.isfinite(value):
+            raise DivergenceError
+        self.history.record(f"{prefix}_loss", value)
+        metric = self.loss.metric(*(t.cpu().numpy() for t in (raw, rows.target, rows.weight)))
         self.history.record(f"{prefix}_{self.loss.metric_name}", metric)
 
 
@@ -206,6 +207,27 @@ def raw_predictions(model: FieldModel, rows: Rows) -> torch.Tensor:
     return torch.cat(parts) if parts else model.bias.detach().new_zeros(0, model.n_outputs)
 
 
+def weighted_loss(loss: Loss, raw: torch.Tensor, rows: Rows) -> float:
+    """Weighted mean loss of raw predictions.
+
+    Parameters
+    ----------
+    loss : Loss
+        What is measured.
+    raw : Tensor of shape (n_rows, C)
+        Raw predictions.
+    rows : Rows
+        Their targets and weights.
+
+    Returns
+    -------
+    float
+    """
+    value = loss.value(raw, rows.target).cpu().double()  # not every device has float64
+    weight = rows.weight.cpu().double()
+    return float((value * weight).sum() / weight.sum())
+
+
 def _raised_by_callback() -> bool:
     """Whether the KeyboardInterrupt at hand is skorch's way to stop, not a Ctrl-C.
 
@@ -215,18 +237,3 @@ def _raised_by_callback() -> bool:
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
     return traceback is not None and traceback.tb_frame.f_code.co_name.startswith("on_")
-
-
-def numpy_state(model: FieldModel) -> dict[str, NDArray[Any]]:
-    """Copy of all parameters and buffers as numpy arrays.
-
-    Parameters
-    ----------
-    model : FieldModel
-        On any device.
-
-    Returns
-    -------
-    dict of str to ndarray
-    """
-    return {k: np.array(v.detach().cpu().numpy()) for k, v in model.state_dict().items()}

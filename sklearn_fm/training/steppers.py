@@ -173,7 +173,7 @@ class TorchStepper:
             for key, value in rule.state().items()
         }
         dense = _convert(self.optimizer.state_dict(), Tensor, lambda t: t.cpu().numpy().copy())
-        return {"tables": tables, "dense": dense}
+        return {"solver": self.options.solver, "tables": tables, "dense": dense}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over what `state` gave."""
@@ -182,6 +182,7 @@ class TorchStepper:
                 value.copy_(torch.from_numpy(state["tables"][f"{name}.{key}"]))
         dense = _convert(state["dense"], np.ndarray, torch.tensor)
         self.optimizer.load_state_dict(dense)
+        self.scale_learning_rates(1.0)  # those asked for now, not those of then
 
     def _drop_to_unknown(self, indices: Tensor) -> Tensor:
         if not self.options.unknown_dropout or len(self._unknown) != indices.shape[1]:

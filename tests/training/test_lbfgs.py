@@ -100,12 +100,12 @@ def test_report_sees_each_iteration_and_may_stop():
     model.reset_parameters(torch.Generator().manual_seed(0))
     seen = []
 
-    def report(record):
-        seen.append(record["train_loss"])
+    def report(train_loss):
+        seen.append(train_loss)
         rows = make_rows(X, target, dtype=torch.float64).take(slice(None))
         with torch.no_grad():
             now = SquaredError().value(model(rows.indices, rows.values), rows.target).mean()
-        assert_allclose(record["train_loss"], now, rtol=1e-10)  # the model is up to date
+        assert_allclose(train_loss, now, rtol=1e-10)  # the model is up to date
         return len(seen) == 3
 
     fit(model, SquaredError(), X, target, report=report, l2_linear=1.0)

@@ -40,7 +40,7 @@ def raw_for(loss, scale=2.0):
 @all_losses
 def test_value_is_the_definition(loss, target, twin):
     raw = raw_for(loss)
-    value = loss.value(torch.from_numpy(raw), torch.from_numpy(target.astype(float)))
+    value = loss.value(torch.from_numpy(raw), torch.from_numpy(loss.encode(target.astype(float))))
     assert value.shape == (30,)
     assert_allclose(value, twin(raw, target), rtol=1e-10)
 
@@ -48,7 +48,7 @@ def test_value_is_the_definition(loss, target, twin):
 @all_losses
 def test_gradcheck(loss, target, twin):
     raw = torch.from_numpy(raw_for(loss)).requires_grad_()
-    y = torch.from_numpy(target.astype(float))
+    y = torch.from_numpy(loss.encode(target.astype(float)))
     assert gradcheck(lambda raw: loss.value(raw, y), raw)
 
 
@@ -62,7 +62,7 @@ def test_best_constant_minimizes_the_weighted_value(loss, target, twin):
 
     found = minimize(objective, np.zeros(loss.n_outputs), tol=1e-12)
     assert objective(best) <= found.fun + 1e-12
-    y, weight = torch.from_numpy(target.astype(float)), torch.from_numpy(WEIGHT)
+    y, weight = torch.from_numpy(loss.encode(target.astype(float))), torch.from_numpy(WEIGHT)
     constant = torch.from_numpy(best).requires_grad_()
     (loss.value(constant.expand(30, -1), y) * weight).sum().backward()
     assert_allclose(constant.grad, 0, atol=1e-10)
@@ -72,7 +72,9 @@ def test_log_losses_are_those_of_scikit_learn():
     for name in ("binary", "multinomial"):
         loss, target, _ = CASES[name]
         raw = raw_for(loss)
-        value = loss.value(torch.from_numpy(raw), torch.from_numpy(target.astype(float)))
+        value = loss.value(
+            torch.from_numpy(raw), torch.from_numpy(loss.encode(target.astype(float)))
+        )
         probability = loss.predict(raw)
         assert_allclose(probability.sum(axis=1), 1, rtol=1e-14)
         assert_allclose(
@@ -101,7 +103,7 @@ def test_metric_is_that_of_scikit_learn(loss, target, twin):
         "accuracy": lambda: accuracy_score(target, raw.argmax(axis=1), sample_weight=WEIGHT),
         "rmse": lambda: root_mean_squared_error(target, loss.predict(raw), sample_weight=WEIGHT),
     }[loss.metric_name]()
-    assert_allclose(loss.metric(raw, target, WEIGHT), truth, rtol=1e-12)
+    assert_allclose(loss.metric(raw, loss.encode(target), WEIGHT), truth, rtol=1e-12)
 
 
 def test_extreme_raw_predictions_stay_finite():
@@ -144,8 +146,8 @@ def test_squared_error_standardizes_by_the_weighted_target():
     raw = raw_for(loss)
     assert_allclose(other.predict(raw), 1000 * loss.predict(raw) - 7)
     assert_allclose(
-        other.value(torch.from_numpy(raw), torch.from_numpy(1000 * target - 7)),
-        loss.value(torch.from_numpy(raw), torch.from_numpy(target)),
+        other.value(torch.from_numpy(raw), torch.from_numpy(other.encode(1000 * target - 7))),
+        loss.value(torch.from_numpy(raw), torch.from_numpy(loss.encode(target))),
     )
 
 

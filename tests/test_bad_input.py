@@ -1,0 +1,398 @@
+"""Bad input gives one clear error, and leaves a fitted estimator as it was."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from sklearn_fm import (
+    DeepFMClassifier,
+    DeepFMRegressor,
+    FieldArray,
+    FieldEncoder,
+    FieldSchema,
+    FMClassifier,
+    FMRegressor,
+    MFRegressor,
+)
+
+ESTIMATORS = [FMClassifier, FMRegressor, DeepFMClassifier, DeepFMRegressor, MFRegressor]
+SMALL = {"max_epochs": 2, "batch_size": 16, "solver": "adagrad", "random_state": 0}
+N = 60
+RNG = np.random.RandomState(0)
+X = pd.DataFrame({"user": RNG.choice(list("abc"), N), "age": RNG.rand(N)})
+Y = np.arange(N) % 2
+ONES = np.ones(N)
+
+
+def changed(array, position, value):
+    """Copy of an array with one entry replaced."""
+    array = np.array(array, dtype=float)
+    array[position] = value
+    return array
+
+
+def unchanged(model, act, error, message):
+    """Check that `act` raises a message, and that predictions are the same bits after it."""
+    before = model.predict(X)
+    with pytest.raises(error, match=message):
+        act(model)
+    assert np.array_equal(model.predict(X), before)
+
+
+# what is wrong: arguments of fit, the error, its message
+BAD_DATA = {
+    "NaN in y": ((X, changed(Y, 7, np.nan)), ValueError, "y contains NaN"),
+    "infinity in y": ((X, changed(Y, 7, np.inf)), ValueError, "y contains infinity"),
+    "no y": ((X, None), ValueError, "requires y to be passed"),
+    "y has two columns": ((X, np.column_stack([Y, Y])), ValueError, "y should be a 1d array"),
+    "y too short": ((X, Y[:-1]), ValueError, "X has 60 rows, y has 59. Pass one target per row"),
+    "NaN weight": ((X, Y, changed(ONES, 3, np.nan)), ValueError, "sample_weight contains NaN"),
+    "infinite weight": (
+        (X, Y, changed(ONES, 3, np.inf)),
+        ValueError,
+        "sample_weight contains infinity",
+    ),
+    "negative weight": (
+        (X, Y, changed(ONES, 3, -0.5)),
+        ValueError,
+        r"expected weights >= 0, got -0.5 at row 3",
+    ),
+    "all weights zero": ((X, Y, 0 * ONES), ValueError, "at least one row must count"),
+    "weights too short": ((X, Y, ONES[:-1]), ValueError, r"expected \(60,\): one weight per row"),
+    "no rows": ((X[:0], Y[:0]), ValueError, r"0 sample\(s\).*minimum of 1 is required"),
+    "no columns": ((X[[]], Y), ValueError, r"0 feature\(s\).*minimum of 1 is required"),
+    "duplicate columns": (
+        (X.set_axis(["user", "user"], axis=1), Y),
+        ValueError,
+        r"names must differ.*\['user'\]",
+    ),
+    "infinity in a number": (
+        (X.assign(age=changed(X.age, 5, np.inf)), Y),
+        ValueError,
+        "Field 'age' holds infinity in row 5. Numbers must be finite; write NaN",
+    ),
+    "text in a number": (
+        (X.assign(age=["ten", *X.age[1:]]), Y),
+        ValueError,
+        r"Field 'age' is numeric, but row 0 holds 'ten' \(str\). Turn the column into numbers",
+    ),
+    "one dimension": ((X.age.to_numpy(), Y), ValueError, "Expected 2D array, got 1D array"),
+    "not a table": ((X.age.to_numpy()[None, None], Y), ValueError, "dim 3|must be 2D"),
+}
+
+
+@pytest.mark.parametrize("cls", [FMClassifier, DeepFMRegressor], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("case", BAD_DATA)
+def test_bad_data(cls, case):
+    arguments, error, message = BAD_DATA[case]
+    if case == "NaN in y" and cls is FMClassifier:
+        message = "Input (y )?contains NaN"
+    if case == "infinity in y" and cls is FMClassifier:
+        message = "Input (y )?contains infinity"
+    model = cls(encoder=FieldEncoder(numeric=["age"]), **SMALL).fit(X, Y)
+    if case in ("one dimension", "not a table", "no columns"):
+        model.set_params(encoder=None)
+    unchanged(model, lambda m: m.fit(*arguments), error, message)
+    if case not in ("one dimension", "not a table", "no columns", "duplicate columns"):
+        unchanged(model, lambda m: m.partial_fit(arguments[0], arguments[1],
+                  **({"sample_weight": arguments[2]} if len(arguments) > 2 else {})),
+                  error, message)  # fmt: skip
+
+
+BAD_CLASSES = {
+    "one class": (np.zeros(N), "at least two classes.*one class"),
+    "numbers that are no classes": (Y + 0.25 * np.arange(N), "continuous"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CLASSES)
+def test_bad_classes(case):
+    y, message = BAD_CLASSES[case]
+    model = FMClassifier(**SMALL).fit(X, Y)
+    unchanged(model, lambda m: m.fit(X, y), ValueError, message)
+
+
+def test_one_class_of_positive_weight():
+    model = FMClassifier(**SMALL).fit(X, Y)
+    unchanged(model, lambda m: m.fit(X, Y, sample_weight=Y), ValueError, "positive weight are of")
+
+
+def test_classes_in_partial_fit():
+    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+        FMClassifier().partial_fit(X, Y)
+    model = FMClassifier(**SMALL).partial_fit(X, Y, classes=[0, 1])
+    unchanged(
+        model,
+        lambda m: m.partial_fit(X, Y + 1),
+        ValueError,
+        r"classes \[2\], which are not among classes_, \[0, 1\]. Name all classes",
+    )
+    unchanged(
+        model,
+        lambda m: m.partial_fit(X, Y, classes=[0, 1, 2]),
+        ValueError,
+        r"differs from the classes of the first call, \[0, 1\]",
+    )
+
+
+def test_text_as_regression_target():
+    model = FMRegressor(**SMALL).fit(X, Y)
+    unchanged(model, lambda m: m.fit(X, ["a"] * N), ValueError, "could not convert string")
+
+
+BAD_PREDICT = {
+    "missing column": (X[["user"]], ValueError, r"(?s)missing.*age"),
+    "additional column": (X.assign(z=1), ValueError, r"(?s)unseen at fit time.*z"),
+    "other order": (X[["age", "user"]], ValueError, "same order"),
+    "too wide an array": (np.zeros((2, 3)), ValueError, "3 features.*expecting 2 features"),
+    "text in a number": (
+        pd.DataFrame({"user": ["a"], "age": ["old"]}),
+        ValueError,
+        "Field 'age' is numeric, but row 0 holds 'old'",
+    ),
+    "sparse": (sparse.csr_array((3, 2)), TypeError, "fitted on a dense table but got a sparse"),
+    "other encoding": (
+        FieldArray([[0, 1]], FieldSchema.from_sizes([9, 9], names=["user", "age"])),
+        ValueError,
+        "another schema than in fit. Encode all data with one",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PREDICT)
+def test_bad_table_in_predict(case):
+    table, error, message = BAD_PREDICT[case]
+    model = FMClassifier(**SMALL).fit(X, Y)
+    with pytest.warns(UserWarning) if case == "too wide an array" else _nothing():
+        unchanged(model, lambda m: m.predict(table), error, message)
+
+
+def _nothing():
+    import contextlib
+
+    return contextlib.nullcontext()
+
+
+def test_strings_where_codes_were_in_fit():
+    codes = FieldEncoder().fit_transform(X)
+    model = FMClassifier(**SMALL).fit(codes, Y)
+    before = model.predict(codes)
+    for act in (lambda: model.predict(X), lambda: model.fit(codes, Y, eval_set=(X, Y))):
+        with pytest.raises(ValueError, match="Transform them by the FieldEncoder used in fit"):
+            act()
+    assert np.array_equal(model.predict(codes), before)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        FieldArray(np.zeros((3, 5), dtype=int), FieldSchema.from_sizes([3] * 5)),
+        pd.DataFrame(np.zeros((3, 5))),
+    ],
+    ids=["codes", "frame"],
+)
+def test_dense_table_where_a_sparse_one_was_in_fit(table):
+    """Codes were read as columns of the matrix: other rows of the table, without a word."""
+    S = sparse.random_array((N, 5), density=0.5, rng=0, format="csr")
+    model = FMClassifier(**SMALL).fit(S, Y)
+    with pytest.raises(TypeError, match="fitted on a sparse matrix"):
+        model.predict(table)
+
+
+def test_codes_that_lost_their_schema():
+    """They were taken for numbers and cut into bins, without a word."""
+    codes = FieldEncoder().fit_transform(X)
+    lost = codes.copy()
+    lost.schema = None
+    with pytest.raises(ValueError, match="schema"):
+        FMClassifier(**SMALL).fit(lost, Y)
+    given = FMClassifier(schema=codes.schema, **SMALL).fit(lost, Y)
+    assert given.schema_ == codes.schema
+
+
+BAD_EVAL_SETS = {
+    "no target": ((X,), "must be a tuple"),
+    "not a tuple": (X, "must be a tuple .* got DataFrame"),
+    "lengths": ((X, Y[:-1]), "X has 60 rows, y has 59"),
+    "columns": ((X[["user"]], Y), "(?s)missing.*age"),
+    "weights": ((X, Y, -ONES), "expected weights >= 0"),
+    "classes": ((X, Y + 1), r"classes \[2\], which are not among"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_EVAL_SETS)
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_bad_eval_set(case, warm_start):
+    """With a warm start the module had been converted to float32 before the error."""
+    eval_set, message = BAD_EVAL_SETS[case]
+    model = FMClassifier(random_state=0, max_epochs=50).fit(X, Y)
+    model.set_params(warm_start=warm_start, solver="adagrad")
+    before = model.decision_function(X)
+    with pytest.raises(ValueError, match=message):
+        model.fit(X, Y, eval_set=eval_set)
+    assert np.array_equal(model.decision_function(X), before)
+
+
+# parameter, values out of range
+BAD_PARAMETERS = {
+    "embedding_dim": [0, 2.5, "4"],
+    "solver": ["newton", None],
+    "learning_rate": [0, -1.0, "auto", np.nan, np.inf],
+    "learning_rate_schedule": ["cosine", None],
+    "batch_size": [0, 0.5],
+    "max_epochs": [-1, 1.5],
+    "tol": [-1e-3],
+    "l2_linear": [-1, "none", np.inf],
+    "l2_embedding": [-1, "none", np.nan],
+    "init_scale": [-0.1],
+    "initial_accumulator": [0],
+    "unknown_dropout": [-0.1, 1.0],
+    "gradient_clip": [0, -1],
+    "early_stopping": ["yes", None],
+    "validation_fraction": [0.0, 1.0],
+    "patience": [0],
+    "refit": ["no"],
+    "warm_start": ["no"],
+    "encoder": ["bins"],
+    "schema": [[3, 4]],
+    "device": ["gpu", "cuda:99", 0, "meta"],
+    "callbacks": ["all", [3]],
+    "verbose": [-1],
+    "random_state": [-1, "a"],
+    "class_weight": ["even", {0: -1.0, 1: 1.0}],
+    "y_range": [(1,), (0, 1, 2), (1, 0), ("a", "b"), 5, (0, np.nan)],
+    "hidden_layer_sizes": [(-1,), (0,), ("a",), (2.5,), "ab", 5],
+    "activation": ["step"],
+    "dropout": [1.0, -0.1],
+    "batch_norm": ["no"],
+    "l2_dense": [-1],
+    "learning_rate_dense": [0],
+    "user": [1.5],
+    "item": [1.5],
+}
+
+
+@pytest.mark.parametrize("cls", ESTIMATORS, ids=lambda cls: cls.__name__)
+def test_every_parameter_has_a_bad_value_here(cls):
+    assert set(cls().get_params()) <= set(BAD_PARAMETERS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, value) for name, values in BAD_PARAMETERS.items() for value in values],
+)
+def test_parameters_out_of_range(name, value):
+    """The error names the parameter and its value."""
+    cls = next(cls for cls in (DeepFMRegressor, FMClassifier, MFRegressor)
+               if name in cls().get_params())  # fmt: skip
+    model = cls(**SMALL).fit(X, Y)
+    model.set_params(**{name: value})
+    shown = "" if name == "class_weight" else re.escape(str(value))
+    with pytest.raises(ValueError, match=f"{name}(?s:.*){shown}"):
+        model.fit(X, Y)
+    model.set_params(**{name: cls().get_params()[name]})
+    assert np.array_equal(model.predict(X), cls(**SMALL).fit(X, Y).predict(X))
+
+
+@pytest.mark.parametrize(
+    ("params", "sizes", "blame"),
+    [
+        ({}, [5, 10**12, 30], r"Largest fields: 'x1' \(1,000,000,000,000 rows\), 'x2'"),
+        ({"embedding_dim": 10**12}, [5, 9], "lower embedding_dim"),
+        ({"hidden_layer_sizes": (10**7, 10**7)}, [5, 9], "hidden_layer_sizes"),
+    ],
+)
+@pytest.mark.parametrize("solver", ["auto", "lbfgs", "adam"])
+def test_memory_is_estimated_before_allocation(params, sizes, blame, solver):
+    codes = FieldArray(np.zeros((N, len(sizes)), dtype=np.int64), FieldSchema.from_sizes(sizes))
+    model = DeepFMRegressor(**{**SMALL, "solver": solver}).fit(X, Y)
+    model.set_params(**params)
+    unchanged(model, lambda m: m.fit(codes, Y), MemoryError, f"GiB.*this machine has.*{blame}")
+
+
+def test_target_outside_y_range():
+    model = FMRegressor(**SMALL).fit(X, Y)
+    model.set_params(y_range=(0.5, 5))
+    unchanged(
+        model,
+        lambda m: m.fit(X, Y),
+        ValueError,
+        r"y holds values from 0 to 1, outside y_range=\(0.5, 5\). Widen the range",
+    )
+
+
+def test_lbfgs_has_neither_callbacks_nor_partial_fit():
+    from skorch.callbacks import EpochTimer
+
+    model = FMRegressor(**{**SMALL, "solver": "lbfgs", "max_epochs": 30}, tol=0.1).fit(X, Y)
+    message = "neither partial_fit nor callbacks. Use solver='auto'"
+    unchanged(model, lambda m: m.partial_fit(X, Y), ValueError, message)
+    model.set_params(callbacks=[EpochTimer()])
+    unchanged(model, lambda m: m.fit(X, Y), ValueError, message)
+
+
+def test_device_that_is_absent():
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("a CUDA device is present")
+    model = FMRegressor(**SMALL).fit(X, Y)
+    model.set_params(device="cuda")
+    unchanged(model, lambda m: m.fit(X, Y), ValueError, "'cuda' is not available.*device='auto'")
+
+
+# -- MFRegressor's columns -----------------------------------------------------------------------
+
+IDS = X.assign(item=RNG.choice(list("xyz"), N))
+BAD_COLUMNS = {
+    "absent": (IDS, {"user": "user", "item": "film"}, r"lacks the columns \['film'\]"),
+    "one only": (IDS, {"user": "user"}, "must be given together"),
+    "same": (IDS, {"user": "user", "item": "user"}, "user.*item.*(differ|same)"),
+    "position": (IDS, {"user": 0, "item": 7}, "item=7|position"),
+    "position in array": (IDS.to_numpy(), {"user": 0, "item": 7}, "item=7|position"),
+    "name in array": (IDS.to_numpy(), {"user": "user", "item": "item"}, "name|DataFrame"),
+    "position in codes": (
+        FieldEncoder().fit_transform(IDS),
+        {"user": 0, "item": 7},
+        "item=7|position",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_COLUMNS)
+def test_user_and_item(case):
+    table, params, message = BAD_COLUMNS[case]
+    model = MFRegressor(user="user", item="item", **SMALL).fit(IDS, Y)
+    before = model.predict(IDS)
+    model.set_params(**{"user": None, "item": None, **params})
+    with pytest.raises(ValueError, match=message):
+        model.fit(table, Y)
+    model.set_params(user="user", item="item")
+    assert np.array_equal(model.predict(IDS), before)
+
+
+@pytest.mark.parametrize("params", [{}, {"user": 0, "item": 1}])
+def test_mf_takes_no_sparse_matrix(params):
+    with pytest.raises(TypeError, match="Sparse data was passed"):
+        MFRegressor(**params).fit(sparse.csr_array((N, 2)), Y)
+
+
+# -- errors in the middle ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("again", ["fit", "partial_fit"])
+def test_an_error_within_training_changes_nothing(again):
+    """A callback's error under warm_start or partial_fit left a half-trained module."""
+    from skorch.callbacks import Callback
+
+    class Broken(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            raise RuntimeError("broken")
+
+    model = FMRegressor(warm_start=True, **SMALL).fit(X, Y)
+    model.set_params(callbacks=[Broken()])
+    unchanged(model, lambda m: getattr(m, again)(X, Y), RuntimeError, "broken")
+    assert len(model.history_) == 2
