@@ -104,7 +104,7 @@ class SharedParameters(BaseEstimator):
     learning_rate_schedule: str = "constant"
     batch_size: int = 256
     max_epochs: int = 100
-    tol: float = 1e-5
+    tol: float = 1e-4
     l2_linear: float | Literal["auto"] = "auto"
     l2_embedding: float | Literal["auto"] = "auto"
     init_scale: float = 0.01

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.utils import column_or_1d
+from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
@@ -127,6 +127,8 @@ class FieldClassifierMixin(ClassifierMixin):
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Positions of the labels in `classes_`, and weights times class weights."""
         y = column_or_1d(y, warn=True)
+        if y.dtype.kind == "f":
+            assert_all_finite(y, input_name="y")
         check_classification_targets(y)
         if not go_on:
             self.classes_ = np.unique(y[weight > 0] if classes is None else classes)

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "layers": "schema torch",
     "models": "layers schema torch",
     "encoding": "data schema numpy scipy pandas sklearn",
-    "training": "data models numpy scipy pandas torch skorch tqdm sklearn.metrics",
+    "training": "data models numpy scipy pandas torch skorch threadpoolctl tqdm sklearn.metrics",
     "parameters": "numpy sklearn",
     "settings": "parameters schema sklearn",
     "checks": "data schema numpy scipy pandas sklearn",

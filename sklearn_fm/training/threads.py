@@ -10,28 +10,31 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
+from threadpoolctl import threadpool_limits
 
 __all__ = ["one_thread"]
 
 
 @contextlib.contextmanager
 def one_thread(wanted: bool = True) -> Iterator[None]:
-    """Let torch compute in the calling thread only, and restore its setting after.
+    """Let torch and BLAS compute in the calling thread only, and restore them after.
 
     Parameters
     ----------
     wanted : bool, default=True
-        False leaves torch as it is.
+        False leaves all as it is.
 
     Yields
     ------
     None
     """
-    n_threads = torch.get_num_threads()
-    if wanted:
-        torch.set_num_threads(1)
-    try:
+    if not wanted:
         yield
+        return
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(limits=1, user_api="blas"):
+            yield
     finally:
-        if wanted:
-            torch.set_num_threads(n_threads)
+        torch.set_num_threads(n_threads)
