@@ -454,6 +454,8 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
             return torch.device("mps" if mps is not None and mps.is_available() else "cpu")
         try:
             device = torch.device(self.device)
+            if device.type == "meta":
+                raise RuntimeError
         except RuntimeError:
             raise ValueError(
                 f"device must be 'auto' or a torch device such as 'cpu' or 'cuda:0', got "
@@ -496,7 +498,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         state = dict(super().__getstate__())
         module = state.pop("_module", None)
         if module is not None:
-            arrays = {k: np.array(v.cpu()) for k, v in module.state_dict().items()}
+            arrays = {k: np.array(v.cpu().numpy()) for k, v in module.state_dict().items()}
             state["_module_state"] = arrays
         return state
 

@@ -193,4 +193,6 @@ def divergence_cause(
                 f"{off[row] / usual:.0f} times the usual distance from the median. Clip or "
                 "transform it."
             )
+    if not learning_rate:
+        return "The solver found no descent. Strengthen the priors or lower init_scale."
     return f"learning_rate={learning_rate:g} is too large for these data. Lower it tenfold."

@@ -60,7 +60,7 @@ class _WithMLP(BaseFieldEstimator):
     activation: str = "relu"
     dropout: float = 0.0
     batch_norm: bool = False
-    l2_dense: float = 1.0
+    l2_dense: float = 10.0
     learning_rate_dense: float = 0.001
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

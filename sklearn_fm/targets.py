@@ -150,6 +150,10 @@ class FieldClassifierMixin(ClassifierMixin):
                 f"{self.classes_.tolist()}. Name all classes in the first call of partial_fit."
             )
         position = np.searchsorted(self.classes_, np.where(known, y, self.classes_[0]))
+        if isinstance(self.class_weight, dict):
+            bad = {k: v for k, v in self.class_weight.items() if not 0 <= v < np.inf}
+            if bad:
+                raise ValueError(f"class_weight must hold finite weights >= 0, got {bad}.")
         counted = weight > 0
         if self.class_weight is not None and counted.any():
             present = np.unique(position[counted])

@@ -48,7 +48,7 @@ BAD_DATA = {
     "infinity in y": ((X, changed(Y, 7, np.inf)), ValueError, "y contains infinity"),
     "no y": ((X, None), ValueError, "requires y to be passed"),
     "y has two columns": ((X, np.column_stack([Y, Y])), ValueError, "y should be a 1d array"),
-    "y too short": ((X, Y[:-1]), ValueError, "X has 60 rows, y has 59. Pass one target per row"),
+    "y too short": ((X, Y[:-1]), ValueError, "\\[60, 59\\].*pass one target per row"),
     "NaN weight": ((X, Y, changed(ONES, 3, np.nan)), ValueError, "sample_weight contains NaN"),
     "infinite weight": (
         (X, Y, changed(ONES, 3, np.inf)),
@@ -67,7 +67,7 @@ BAD_DATA = {
     "duplicate columns": (
         (X.set_axis(["user", "user"], axis=1), Y),
         ValueError,
-        r"names must differ.*\['user'\]",
+        r"(?s)(must differ|unique).*user",
     ),
     "infinity in a number": (
         (X.assign(age=changed(X.age, 5, np.inf)), Y),
@@ -97,9 +97,16 @@ def test_bad_data(cls, case):
         model.set_params(encoder=None)
     unchanged(model, lambda m: m.fit(*arguments), error, message)
     if case not in ("one dimension", "not a table", "no columns", "duplicate columns"):
-        unchanged(model, lambda m: m.partial_fit(arguments[0], arguments[1],
-                  **({"sample_weight": arguments[2]} if len(arguments) > 2 else {})),
-                  error, message)  # fmt: skip
+        unchanged(
+            model,
+            lambda m: m.partial_fit(
+                arguments[0],
+                arguments[1],
+                **({"sample_weight": arguments[2]} if len(arguments) > 2 else {}),
+            ),
+            error,
+            message,
+        )
 
 
 BAD_CLASSES = {
@@ -162,20 +169,15 @@ BAD_PREDICT = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 @pytest.mark.parametrize("case", BAD_PREDICT)
 def test_bad_table_in_predict(case):
     table, error, message = BAD_PREDICT[case]
     model = FMClassifier(**SMALL).fit(X, Y)
-    with pytest.warns(UserWarning) if case == "too wide an array" else _nothing():
-        unchanged(model, lambda m: m.predict(table), error, message)
+    unchanged(model, lambda m: m.predict(table), error, message)
 
 
-def _nothing():
-    import contextlib
-
-    return contextlib.nullcontext()
-
-
+@pytest.mark.filterwarnings("ignore:X has feature names")
 def test_strings_where_codes_were_in_fit():
     codes = FieldEncoder().fit_transform(X)
     model = FMClassifier(**SMALL).fit(codes, Y)
@@ -186,20 +188,15 @@ def test_strings_where_codes_were_in_fit():
     assert np.array_equal(model.predict(codes), before)
 
 
-@pytest.mark.parametrize(
-    "table",
-    [
-        FieldArray(np.zeros((3, 5), dtype=int), FieldSchema.from_sizes([3] * 5)),
-        pd.DataFrame(np.zeros((3, 5))),
-    ],
-    ids=["codes", "frame"],
-)
-def test_dense_table_where_a_sparse_one_was_in_fit(table):
+def test_dense_table_where_a_sparse_one_was_in_fit():
     """Codes were read as columns of the matrix: other rows of the table, without a word."""
     S = sparse.random_array((N, 5), density=0.5, rng=0, format="csr")
     model = FMClassifier(**SMALL).fit(S, Y)
+    codes = FieldArray(np.zeros((3, 5), dtype=int), FieldSchema.from_sizes([3] * 5))
     with pytest.raises(TypeError, match="fitted on a sparse matrix"):
-        model.predict(table)
+        model.predict(codes)
+    frame = pd.DataFrame(S.toarray())  # the same numbers
+    assert np.array_equal(model.decision_function(frame), model.decision_function(S))
 
 
 def test_codes_that_lost_their_schema():
@@ -216,7 +213,7 @@ def test_codes_that_lost_their_schema():
 BAD_EVAL_SETS = {
     "no target": ((X,), "must be a tuple"),
     "not a tuple": (X, "must be a tuple .* got DataFrame"),
-    "lengths": ((X, Y[:-1]), "X has 60 rows, y has 59"),
+    "lengths": ((X, Y[:-1]), r"\[60, 59\]"),
     "columns": ((X[["user"]], Y), "(?s)missing.*age"),
     "weights": ((X, Y, -ONES), "expected weights >= 0"),
     "classes": ((X, Y + 1), r"classes \[2\], which are not among"),
@@ -286,8 +283,9 @@ def test_every_parameter_has_a_bad_value_here(cls):
 )
 def test_parameters_out_of_range(name, value):
     """The error names the parameter and its value."""
-    cls = next(cls for cls in (DeepFMRegressor, FMClassifier, MFRegressor)
-               if name in cls().get_params())  # fmt: skip
+    cls = next(
+        cls for cls in (DeepFMRegressor, FMClassifier, MFRegressor) if name in cls().get_params()
+    )
     model = cls(**SMALL).fit(X, Y)
     model.set_params(**{name: value})
     shown = "" if name == "class_weight" else re.escape(str(value))
@@ -305,11 +303,10 @@ def test_parameters_out_of_range(name, value):
         ({"hidden_layer_sizes": (10**7, 10**7)}, [5, 9], "hidden_layer_sizes"),
     ],
 )
-@pytest.mark.parametrize("solver", ["auto", "lbfgs", "adam"])
+@pytest.mark.parametrize("solver", ["adagrad", "lbfgs", "adam"])
 def test_memory_is_estimated_before_allocation(params, sizes, blame, solver):
     codes = FieldArray(np.zeros((N, len(sizes)), dtype=np.int64), FieldSchema.from_sizes(sizes))
-    model = DeepFMRegressor(**{**SMALL, "solver": solver}).fit(X, Y)
-    model.set_params(**params)
+    model = DeepFMRegressor(**SMALL).fit(X, Y).set_params(solver=solver, **params)
     unchanged(model, lambda m: m.fit(codes, Y), MemoryError, f"GiB.*this machine has.*{blame}")
 
 
@@ -328,7 +325,7 @@ def test_lbfgs_has_neither_callbacks_nor_partial_fit():
     from skorch.callbacks import EpochTimer
 
     model = FMRegressor(**{**SMALL, "solver": "lbfgs", "max_epochs": 30}, tol=0.1).fit(X, Y)
-    message = "neither partial_fit nor callbacks. Use solver='auto'"
+    message = "no partial_fit, skorch callbacks.*Use solver='auto'"
     unchanged(model, lambda m: m.partial_fit(X, Y), ValueError, message)
     model.set_params(callbacks=[EpochTimer()])
     unchanged(model, lambda m: m.fit(X, Y), ValueError, message)
@@ -348,16 +345,24 @@ def test_device_that_is_absent():
 
 IDS = X.assign(item=RNG.choice(list("xyz"), N))
 BAD_COLUMNS = {
-    "absent": (IDS, {"user": "user", "item": "film"}, r"lacks the columns \['film'\]"),
-    "one only": (IDS, {"user": "user"}, "must be given together"),
-    "same": (IDS, {"user": "user", "item": "user"}, "user.*item.*(differ|same)"),
-    "position": (IDS, {"user": 0, "item": 7}, "item=7|position"),
-    "position in array": (IDS.to_numpy(), {"user": 0, "item": 7}, "item=7|position"),
-    "name in array": (IDS.to_numpy(), {"user": "user", "item": "item"}, "name|DataFrame"),
+    "absent": (
+        IDS,
+        {"user": "user", "item": "film"},
+        r"item='film' must be columns of X, which has \['user', 'age', 'item'\]",
+    ),
+    "one only": (IDS, {"user": "user"}, "must be two columns, or None both"),
+    "same": (IDS, {"user": "user", "item": "user"}, "must be two columns"),
+    "position": (IDS, {"user": 0, "item": 7}, "item=7 must be columns of X"),
+    "position in array": (IDS.to_numpy(), {"user": 0, "item": 7}, "item=7 must be columns of X"),
+    "name in array": (
+        IDS.to_numpy(),
+        {"user": "user", "item": "item"},
+        "item='item' must be columns of X",
+    ),
     "position in codes": (
         FieldEncoder().fit_transform(IDS),
         {"user": 0, "item": 7},
-        "item=7|position",
+        "item=7 must be columns of X",
     ),
 }
 

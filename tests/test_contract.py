@@ -68,6 +68,7 @@ CODES = FieldEncoder().fit_transform(X)
 # -- scikit-learn's own checks ---------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks([cls() for cls in ESTIMATORS])
 def test_sklearn_checks(estimator, check):
     check(estimator)

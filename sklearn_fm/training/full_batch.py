@@ -119,8 +119,10 @@ class _Descent:
             )
             self.converged = result.status != 1  # 1: out of iterations
             reached = weighted_loss(self.loss, raw_predictions(self.model, self.rows), self.rows)
-            # Penalized or not, a minimum lies below what the bias alone attains.
-            if not reached <= constant * (1 + 1e-6) + 1e-9:
+            # Where the line search failed (2), or far from any sense, it is worse than the bias
+            # alone; a run that is merely short may be, too.
+            failed = result.status == 2 and reached > constant * (1 + 1e-6) + 1e-9
+            if failed or not reached <= 1e6 * constant + 1e6:
                 self.model.load_state_dict(start)
                 self.stopped_by = DivergenceError()
         except KeyboardInterrupt as stop:
@@ -130,7 +132,8 @@ class _Descent:
 
     def outcome(self) -> Outcome:
         """What the run came to."""
-        history = pd.DataFrame(self.records).assign(learning_rate=math.nan)
+        columns = None if self.records else ["epoch", "train_loss", "seconds"]
+        history = pd.DataFrame(self.records, columns=columns).assign(learning_rate=math.nan)
         return Outcome(history, self.n_epochs, converged=self.converged, stopped_by=self.stopped_by)
 
     def _constant_loss(self) -> float:
