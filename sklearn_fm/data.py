@@ -46,8 +46,8 @@ class FieldArray(np.ndarray):
     --------
     >>> X = FieldArray([[3, -1], [0, 7]], FieldSchema.from_sizes([5, 9]))
     >>> X.indices
-    array([[4, 5],
-           [1, 13]], dtype=int32)
+    array([[ 4,  5],
+           [ 1, 13]], dtype=int32)
     >>> X[:1].schema == X.schema
     True
     """
@@ -122,7 +122,7 @@ class FieldArray(np.ndarray):
         return self.copy("K")
 
     def astype(self, *args: Any, **kwargs: Any) -> Any:
-        """Codes in another dtype, with the schema; checked when they are read."""
+        """Give codes in another dtype, with the schema; checked when they are read."""
         return _rebuild(np.asarray(self).astype(*args, **kwargs), self.schema)
 
     def transpose(self, *axes: Any) -> Any:
@@ -236,9 +236,9 @@ class FieldArray(np.ndarray):
         Returns
         -------
         indices : Tensor of shape (n_rows, n_slots)
-            int32, or int64 for tables of 2**31 rows and more.
+            Of int32, or int64 for tables of 2**31 rows and more.
         values : Tensor of shape (n_rows, n_slots)
-            float32.
+            Of float32.
         """
         import torch
 

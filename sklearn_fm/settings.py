@@ -91,7 +91,7 @@ class SharedParameters(BaseEstimator):
     device : str
         "auto" for a GPU when there is one, or a torch device such as "cpu", "cuda:1".
     callbacks : list or None
-        skorch callbacks, or (name, callback) pairs; mini-batch solvers only.
+        Callbacks of skorch, or (name, callback) pairs; mini-batch solvers only.
     verbose : int
         0 for silence, 1 for a line per epoch, 2 for a progress bar.
     random_state : int, RandomState instance or None

@@ -70,6 +70,7 @@ class FieldClassifierMixin(ClassifierMixin):
         ValueError
             If the first call lacks `classes`, or y holds a class not among them.
         """
+        self._validate_params()
         if classes is None and not hasattr(self, "classes_"):
             raise ValueError("classes must be passed on the first call to partial_fit.")
         return self._partial_fit(X, y, sample_weight, classes)

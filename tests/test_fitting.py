@@ -61,7 +61,7 @@ def same(a, b, table=X):
     return np.array_equal(raw_of(a, table), raw_of(b, table))
 
 
-# -- early stopping --------------------------------------------------------------------------
+# -- early stopping ----------------------------------
 
 
 @pytest.mark.parametrize("solver", ["adagrad", "lbfgs"])
@@ -119,7 +119,7 @@ def test_refit_trains_all_rows_for_the_best_number_of_epochs():
     plain = FMClassifier(**{**params, "max_epochs": model.n_epochs_}, early_stopping=False)
     plain.fit(X, Y)  # its rows come in another order
     assert np.corrcoef(raw_of(model), raw_of(plain))[0, 1] > 0.95
-    assert refit.train_loss.iloc[-1] == pytest.approx(plain.history_.train_loss.iloc[-1], rel=0.02)
+    assert refit.train_loss.iloc[-1] == pytest.approx(plain.history_.train_loss.iloc[-1], rel=0.1)
 
 
 def test_early_stopping_is_automatic_for_many_rows_in_batches():
@@ -165,7 +165,7 @@ def test_patience(patience):
     assert len(history) - history.epoch[history.valid_loss.idxmin()] == patience
 
 
-# -- history and progress --------------------------------------------------------------------
+# -- history and progress ----------------------------------
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -205,7 +205,7 @@ def test_verbose(solver, capsys):
     assert "train_loss" in printed.err
 
 
-# -- going on --------------------------------------------------------------------------------
+# -- going on ----------------------------------
 
 
 def test_warm_start_goes_on():
@@ -257,8 +257,9 @@ def test_partial_fit_learns_and_keeps_its_vocabulary():
 
 
 def test_partial_fit_after_fit():
-    for solver in ("auto", "adagrad"):
-        model = FMRegressor(**{**BATCHED, "solver": solver, "max_epochs": 300}).fit(X, RAW)
+    for solver, max_epochs in [("auto", 300), ("adagrad", 5)]:
+        model = FMRegressor(**{**BATCHED, "solver": solver, "max_epochs": max_epochs}, tol=1e-3)
+        model.fit(X, RAW)
         before = np.mean((model.predict(X) - RAW) ** 2)
         model.partial_fit(X, RAW)
         assert np.mean((model.predict(X) - RAW) ** 2) < before * 1.5
@@ -275,7 +276,7 @@ def test_settings_may_change_between_calls_of_partial_fit():
     assert model.solver_ == "adam"
 
 
-# -- randomness ------------------------------------------------------------------------------
+# -- randomness ----------------------------------
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -300,7 +301,7 @@ def test_random_state(cls, solver):
     assert same(a, cls(**instance).fit(X, y))
 
 
-# -- each parameter ----------------------------------------------------------------------------
+# -- each parameter ----------------------------------
 
 
 # parameter: other settings of both models, one value, another one
@@ -372,7 +373,7 @@ def test_device():
         assert same(pickle.loads(pickle.dumps(away)), model)
 
 
-# -- learning rates ------------------------------------------------------------------------------
+# -- learning rates ----------------------------------
 
 
 def test_one_cycle_rises_and_falls():
@@ -430,7 +431,7 @@ def test_gradient_clip_bounds_the_step():
     assert 0 < moved <= 0.0100001
 
 
-# -- classes -----------------------------------------------------------------------------------
+# -- classes ----------------------------------
 
 
 def test_class_weight_is_a_sample_weight():
@@ -470,7 +471,7 @@ def test_multiclass(cls, solver):
     assert model.score(X_many[500:], names[y_many[500:]]) > 0.55
 
 
-# -- solvers and unknown ids -----------------------------------------------------------------------
+# -- solvers and unknown ids ----------------------------------
 
 
 def test_auto_solver():
@@ -541,7 +542,7 @@ def test_what_trains_the_unknown_row():
         assert linear > 0
 
 
-# -- callbacks, interruptions, divergence ------------------------------------------------------------
+# -- callbacks, interruptions, divergence ----------------------------------
 
 
 class Recorder(Callback):
@@ -584,6 +585,8 @@ def test_skorch_early_stopping(early_stopping):
     history = model.history_
     search = history[history.phase == "search"] if early_stopping else history
     assert len(search) < 50
+    if not early_stopping:  # the epoch that ends the training counts as well
+        assert model.n_epochs_ == len(history)
     assert np.isfinite(model.predict(X)).all()
 
 
@@ -737,7 +740,7 @@ def test_divergence_names_an_extreme_target():
     assert np.isfinite(model.predict(X)).all()
 
 
-# -- weights ----------------------------------------------------------------------------------------
+# -- weights ----------------------------------
 
 
 @pytest.mark.parametrize("cls", [FMClassifier, FMRegressor, MFRegressor])
@@ -794,7 +797,7 @@ def test_offset_of_the_target(solver):
     assert np.abs(a.predict(X) - (b.predict(X) - 1e9)).max() < 1e-3
 
 
-# -- sparse -------------------------------------------------------------------------------------------
+# -- sparse ----------------------------------
 
 
 @pytest.mark.parametrize("solver", ["lbfgs", "adagrad"])
@@ -815,7 +818,7 @@ def test_sparse_rows_equal_numeric_fields(cls, solver):
     assert raw_of(a, S[:1]).shape == (1,)
 
 
-# -- pickle ----------------------------------------------------------------------------------------------
+# -- pickle ----------------------------------
 
 
 def leaves(tree):

@@ -51,7 +51,7 @@ def test_planted_regression_is_recovered(solver):
         init_scale=0.1,
         max_epochs=300 if solver == "lbfgs" else 40,
         tol=1e-4,
-        patience=10,
+        early_stopping=False,
         random_state=0,
     ).fit(X[train], y[train])
     rmse = np.sqrt(np.mean((model.predict(X[test]) - y[test]) ** 2))
@@ -73,7 +73,7 @@ def test_planted_classification_is_recovered(solver):
         init_scale=0.1,
         max_epochs=300 if solver == "lbfgs" else 40,
         tol=1e-4,
-        patience=10,
+        early_stopping=False,
         random_state=0,
     ).fit(X[train], y[train])
     oracle = roc_auc_score(y[test], raw[test])
@@ -139,7 +139,7 @@ def test_without_embeddings_it_is_logistic_regression(n_classes, l2):
     model = FMClassifier(
         solver="lbfgs", l2_linear=l2, l2_embedding=1e12, init_scale=0, tol=1e-10, max_epochs=2000
     ).fit(X, y, sample_weight=weight)
-    logistic = LogisticRegression(C=1 / l2, solver="newton-cholesky", tol=1e-10, max_iter=500)
+    logistic = LogisticRegression(C=1 / l2, tol=1e-8, max_iter=5000)
     logistic.fit(X.to_csr(), y, sample_weight=weight)
     assert model.predict_proba(X) == pytest.approx(logistic.predict_proba(X.to_csr()), abs=1e-3)
 

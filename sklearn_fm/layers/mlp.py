@@ -25,6 +25,7 @@ class _RowSafeBatchNorm(nn.BatchNorm1d):
     """Batch normalization that takes a batch of one row with the running statistics."""
 
     def forward(self, input: Tensor) -> Tensor:
+        """Normalize the columns of (B, H)."""
         if self.training and input.shape[0] == 1:
             return nn.functional.batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps

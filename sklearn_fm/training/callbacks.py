@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from skorch.callbacks import Callback, LRScheduler
+from tqdm.auto import tqdm
 
 from ..models.base import FieldModel
 
@@ -20,6 +21,7 @@ __all__ = [
     "ProgressBar",
     "RelaxPrior",
     "Replay",
+    "StopWhenStale",
     "TellEpoch",
     "make_scheduler",
     "print_record",
@@ -27,7 +29,7 @@ __all__ = [
 
 
 class KeepBest(Callback):
-    """Remember the weights of the best epoch; stop when none has been better for a while.
+    """Remember the weights of the best epoch, and when none has been better for a while.
 
     Without validation rows or without patience the latest epoch counts as the best, so
     that there is always a finite state to fall back on.
@@ -35,7 +37,7 @@ class KeepBest(Callback):
     Parameters
     ----------
     patience : int or None
-        Epochs without a new best before training stops; None only watches.
+        Epochs without a new best after which training is stale; None for never.
     """
 
     def __init__(self, patience: int | None) -> None:
@@ -45,6 +47,7 @@ class KeepBest(Callback):
         """Remember the start."""
         self.best_loss_ = math.inf
         self.best_epoch_ = 0
+        self.stale_ = False
         self.state_: dict[str, torch.Tensor] = {}
         self._save(net)
 
@@ -58,8 +61,8 @@ class KeepBest(Callback):
         elif loss < self.best_loss_:
             self.best_loss_, self.best_epoch_ = loss, epoch
             self._save(net)
-        elif epoch - self.best_epoch_ >= self.patience:
-            raise KeyboardInterrupt  # skorch's own way to end training
+        else:
+            self.stale_ = epoch - self.best_epoch_ >= self.patience
 
     def restore(self, net: Any) -> None:
         """Put the best weights back."""
@@ -73,6 +76,27 @@ class KeepBest(Callback):
                 self.state_[name].copy_(value)
         else:
             self.state_ = {name: value.clone() for name, value in current.items()}
+
+
+class StopWhenStale(Callback):
+    """End the training when the best epoch lies too far back.
+
+    Apart from `KeepBest`, so that the one comes before all other callbacks, any of which may
+    end the training, and the other after them.
+
+    Parameters
+    ----------
+    keep_best : KeepBest
+        Which knows.
+    """
+
+    def __init__(self, keep_best: KeepBest) -> None:
+        self.keep_best = keep_best
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """End it in skorch's own way."""
+        if self.keep_best.stale_:
+            raise KeyboardInterrupt
 
 
 class RelaxPrior(Callback):
@@ -227,8 +251,6 @@ class ProgressBar(Callback):
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Open the bar."""
-        from tqdm.auto import tqdm
-
         self.bar_ = tqdm(total=net.max_epochs, unit="epoch")
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:

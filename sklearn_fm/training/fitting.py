@@ -24,6 +24,7 @@ from .callbacks import (
     ProgressBar,
     RelaxPrior,
     Replay,
+    StopWhenStale,
     TellEpoch,
     make_scheduler,
 )
@@ -176,7 +177,8 @@ def _make_net(
     extra: list[tuple[str, Callback]],
 ) -> FieldNet:
     replays = [name for name, _ in extra] == ["replay"]
-    callbacks = [*extra, *plan.callbacks]
+    keep_best = KeepBest(plan.patience if valid is not None else None)
+    callbacks = [*extra, ("keep_best", keep_best), *plan.callbacks]
     scheduler = make_scheduler(
         plan.learning_rate_schedule,
         rates=[plan.options.learning_rate_dense, plan.options.learning_rate],
@@ -189,8 +191,7 @@ def _make_net(
         callbacks.append(("events", TellEpoch(plan.on_epoch)))
     if plan.verbose:
         callbacks.append(("progress", PrintTable() if plan.verbose == 1 else ProgressBar()))
-    keep_best = KeepBest(plan.patience if valid is not None else None)
-    callbacks.append(("keep_best", keep_best))  # last, for it may end the training
+    callbacks.append(("stop_when_stale", StopWhenStale(keep_best)))
     net = FieldNet(
         model,
         loss,

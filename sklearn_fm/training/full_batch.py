@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
 from ..models.base import FieldModel
 from .batching import Rows
@@ -105,6 +106,7 @@ class _Descent:
             return
         start = {name: value.clone() for name, value in self.model.state_dict().items()}
         constant = self._constant_loss()
+        self._bar = tqdm(total=max_epochs, unit="epoch", disable=self.plan.verbose != 2)
         try:
             result = minimize_lbfgs(
                 self.model,
@@ -127,6 +129,8 @@ class _Descent:
                 self.stopped_by = DivergenceError()
         except KeyboardInterrupt as stop:
             self.stopped_by = stop
+        finally:
+            self._bar.close()
         if self.best_state:
             self.model.load_state_dict(self.best_state)
 
@@ -153,7 +157,8 @@ class _Descent:
             self.model.train()
         record["seconds"], self._clock = now - self._clock, now
         self.records.append(record)
-        if self.plan.verbose:
+        self._bar.update()
+        if self.plan.verbose == 1:
             print_record(record)
         stop = self.plan.on_epoch is not None and self.plan.on_epoch(self.model)
         if self.valid is None or self.plan.patience is None:
