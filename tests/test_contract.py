@@ -357,6 +357,8 @@ def test_everything_public_has_a_docstring(name):
     for thing in vars(module).values():
         if getattr(thing, "__module__", None) != name or not hasattr(thing, "__name__"):
             continue
+        if thing.__name__.startswith("_"):
+            continue
         members = vars(thing).values() if inspect.isclass(thing) else ()
         for part in [thing, *filter(inspect.isfunction, members)]:
             if not part.__name__.startswith("_"):

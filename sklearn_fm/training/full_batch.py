@@ -158,6 +158,7 @@ class _Descent:
         record["seconds"], self._clock = now - self._clock, now
         self.records.append(record)
         self._bar.update()
+        self._bar.set_postfix({k: v for k, v in record.items() if k.endswith("_loss")})
         if self.plan.verbose == 1:
             print_record(record)
         stop = self.plan.on_epoch is not None and self.plan.on_epoch(self.model)
