@@ -106,7 +106,7 @@ class _Descent:
             return
         start = {name: value.clone() for name, value in self.model.state_dict().items()}
         constant = self._constant_loss()
-        self._bar = tqdm(total=max_epochs, unit="epoch", disable=self.plan.verbose != 2)
+        self._bar = tqdm(total=max_epochs, unit="epoch", disable=self.plan.verbose < 2)
         try:
             result = minimize_lbfgs(
                 self.model,
