@@ -217,7 +217,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         if go_on:  # on a copy: what fails must leave the fitted model as it is
             module = copy.deepcopy(self.module_)
         else:
-            module = self._start_module(target, weight, generator, plan)
+            module = self._start_module(target, weight, generator)
         dtype = torch.float64 if full_batch else torch.float32
         module = module.to(device, dtype)
         as_rows: dict[str, Any] = {
@@ -265,7 +265,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
                 encoded,
                 target,
                 self.schema_,
-                self._learning_rate(encoded.size / encoded.shape[0]),
+                self._learning_rate(_mean_slots(encoded)),
                 regression=isinstance(self._loss, SquaredError),
             )
             raise DivergenceError(
@@ -328,9 +328,12 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
 
     def _make_plan(self, encoded: Encoded, weight: NDArray[np.float64]) -> Plan:
         scale = 1 / float(weight.mean())  # weights are trained with mean 1
-        slots = max(encoded.size / encoded.shape[0], 1.0)
+        slots = _mean_slots(encoded)
         pairs = max(slots * (slots - 1) / 2, 1.0)
-        priors = {"linear": slots, "embedding": 2 * math.sqrt(pairs * self.embedding_dim)}
+        priors: dict[str, Any] = {
+            "linear": slots,
+            "embedding": 2 * math.sqrt(pairs * self.embedding_dim),
+        }
         given = {"linear": self.l2_linear, "embedding": self.l2_embedding}
         relaxed = tuple(name for name in priors if given[name] == "auto")
         priors.update({name: given[name] for name in priors if name not in relaxed})
@@ -415,14 +418,13 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         target: NDArray[np.float64],
         weight: NDArray[np.float64],
         generator: torch.Generator,
-        plan: Plan,
     ) -> FieldModel:
         """Build a module at its start values, the bias at the best constant."""
         accepted = inspect.signature(self._module_class).parameters
         arguments = {name: getattr(self, name) for name in accepted if hasattr(self, name)}
         arguments.pop("schema")  # the parameter of that name may be None
         spec = (self.schema_, self._loss.n_outputs, arguments)
-        check_memory(self.schema_, *self._floats_needed(plan))
+        check_memory(self.schema_, *self._floats_needed())
         module = self._build_module(*spec)
         module.reset_parameters(generator)
         with torch.no_grad():
@@ -436,7 +438,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         with torch.random.fork_rng(devices=[]):  # start values are drawn later, privately
             return self._module_class(schema, n_outputs=n_outputs, **arguments)
 
-    def _floats_needed(self, plan: Plan) -> tuple[float, float]:
+    def _floats_needed(self) -> tuple[float, float]:
         """Numbers per table row and in dense layers: weights, solver, best copy."""
         per_row = self.embedding_dim + self._loss.n_outputs
         factor = {"adagrad": 2, "sgd": 2, "adam": 4, "lbfgs": 2 * 25}[self.solver_]
@@ -509,3 +511,8 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         tags.input_tags.string = True
         tags.input_tags.allow_nan = True
         return tags
+
+
+def _mean_slots(encoded: Encoded) -> float:
+    """Slots of an average row; 1 where a sparse matrix stores fewer."""
+    return max(encoded.size / encoded.shape[0], 1.0)
