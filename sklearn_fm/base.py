@@ -36,9 +36,10 @@ from .training.fitting import Outcome, Plan, train_gradient
 from .training.full_batch import train_lbfgs
 from .training.lbfgs import merge_equal_rows
 from .training.losses import Loss, SquaredError
-from .training.net import DivergenceError, raw_predictions
-from .training.optimizers import ROW_RULES
-from .training.steppers import StepOptions
+from .training.net import DivergenceError
+from .training.optimizers import ROW_RULES, StepOptions
+from .training.prediction import raw_predictions
+from .training.threads import count_threads
 
 __all__ = ["BaseFieldEstimator"]
 
@@ -214,10 +215,12 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         device = torch.device("cpu") if full_batch else self._resolve_device()
         rng = check_random_state(self.random_state)
         generator = torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
+        constant = torch.from_numpy(self._loss.best_constant(target, weight))
         if go_on:  # on a copy: what fails must leave the fitted model as it is
-            module = copy.deepcopy(self.module_)
+            before = self.module_
+            module = copy.deepcopy(before)
         else:
-            module = self._start_module(target, weight, generator)
+            module = self._start_module(constant, generator.initial_seed())
         dtype = torch.float64 if full_batch else torch.float32
         module = module.to(device, dtype)
         as_rows: dict[str, Any] = {
@@ -232,6 +235,13 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
             valid = make_rows(*self._prepare_eval_set(eval_set), **as_rows)
         elif plan.patience is not None:
             split = self._split(target, rng)
+
+        def restart() -> None:
+            if go_on:
+                module.load_state_dict(before.state_dict())
+            else:
+                _draw(module, constant, generator.initial_seed())
+
         if full_batch:
             outcome = train_lbfgs(module, self._loss, rows, plan, split=split, valid=valid)
             if not outcome.converged and outcome.stopped_by is None:
@@ -248,6 +258,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
                 rows,
                 plan,
                 generator,
+                restart,
                 split=split,
                 valid=valid,
                 stepper_state=stepper_state,
@@ -348,6 +359,9 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
             initial_accumulator=self.initial_accumulator,
             gradient_clip=self.gradient_clip,
             unknown_dropout=self.unknown_dropout,
+            n_threads=count_threads(self.n_jobs),
+            deterministic=self.deterministic,
+            l1_linear=self.l1_linear * scale,
             **dense,
         )
         callbacks = [
@@ -413,12 +427,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
             self._module = module.eval().to(wanted)
         return self._module
 
-    def _start_module(
-        self,
-        target: NDArray[np.float64],
-        weight: NDArray[np.float64],
-        generator: torch.Generator,
-    ) -> FieldModel:
+    def _start_module(self, constant: torch.Tensor, seed: int) -> FieldModel:
         """Build a module at its start values, the bias at the best constant."""
         accepted = inspect.signature(self._module_class).parameters
         arguments = {name: getattr(self, name) for name in accepted if hasattr(self, name)}
@@ -426,9 +435,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         spec = (self.schema_, self._loss.n_outputs, arguments)
         check_memory(self.schema_, *self._floats_needed())
         module = self._build_module(*spec)
-        module.reset_parameters(generator)
-        with torch.no_grad():
-            module.bias.copy_(torch.from_numpy(self._loss.best_constant(target, weight)))
+        _draw(module, constant, seed)
         self._module_spec = spec
         return module
 
@@ -487,7 +494,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
             dtype=module.bias.dtype,
             device=module.bias.device,
         )
-        return raw_predictions(module, rows).cpu().numpy().astype(np.float64)
+        return raw_predictions(module, rows, count_threads(self.n_jobs)).astype(np.float64)
 
     # -- contract ----------------------------------------------------------------------
 
@@ -511,6 +518,13 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         tags.input_tags.string = True
         tags.input_tags.allow_nan = True
         return tags
+
+
+def _draw(module: FieldModel, constant: torch.Tensor, seed: int) -> None:
+    """Set a module to its start values, the bias to the best constant."""
+    module.reset_parameters(torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        module.bias.copy_(constant)
 
 
 def _mean_slots(encoded: Encoded) -> float:

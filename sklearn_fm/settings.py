@@ -24,7 +24,7 @@ class SharedParameters(BaseEstimator):
     ----------
     embedding_dim : int
         Width of the embedding vectors, K.
-    solver : {"auto", "adagrad", "adam", "sgd", "lbfgs"}
+    solver : {"auto", "adagrad", "adam", "sgd", "ftrl", "lbfgs"}
         How the objective
 
             sum_i sample_weight_i * loss_i + l2_linear/2 |w|^2 + l2_embedding/2 |V|^2
@@ -59,6 +59,9 @@ class SharedParameters(BaseEstimator):
         embedding_dim), with which the pairwise term of a row has a standard deviation
         of 1/2 a priori; with rows to validate on, it is halved whenever their loss
         stalls.
+    l1_linear : float
+        Strength of the Laplace prior on the linear term, l1_linear * |w|_1 in the objective;
+        solver "ftrl" only, which then sets weights to exactly 0.
     init_scale : float
         Standard deviation of the embeddings' start values.
     initial_accumulator : float
@@ -92,6 +95,15 @@ class SharedParameters(BaseEstimator):
         "auto" for a GPU when there is one, or a torch device such as "cpu", "cuda:1".
     callbacks : list or None
         Callbacks of skorch, or (name, callback) pairs; mini-batch solvers only.
+    n_jobs : int or None
+        Threads in fit and predict; None is 1 unless in a `joblib.parallel_config` context,
+        -1 all cores. The dense layers of deep models take torch's own number of threads
+        when it is None.
+    deterministic : bool
+        Whether the same seed gives the same weights to the last bit, whatever `n_jobs`. False
+        lets the threads of a factorization machine take steps on batches of their own
+        without waiting for each other (Hogwild), which is faster; other models and one
+        thread are deterministic anyway.
     verbose : int
         0 for silence, 1 for a line per epoch, 2 for a progress bar.
     random_state : int, RandomState instance or None
@@ -107,6 +119,7 @@ class SharedParameters(BaseEstimator):
     tol: float = 1e-4
     l2_linear: float | Literal["auto"] = "auto"
     l2_embedding: float | Literal["auto"] = "auto"
+    l1_linear: float = 0.0
     init_scale: float = 0.01
     initial_accumulator: float = 0.1
     unknown_dropout: float = 0.0
@@ -120,12 +133,14 @@ class SharedParameters(BaseEstimator):
     schema: FieldSchema | None = None
     device: str = "auto"
     callbacks: list[Any] | None = None
+    n_jobs: int | None = None
+    deterministic: bool = True
     verbose: int = 0
     random_state: Any = None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "embedding_dim": [Interval(Integral, 1, None, closed="left")],
-        "solver": [StrOptions({"auto", "adagrad", "adam", "sgd", "lbfgs"})],
+        "solver": [StrOptions({"auto", "adagrad", "adam", "sgd", "ftrl", "lbfgs"})],
         "learning_rate": [None, Interval(Real, 0, None, closed="neither")],
         "learning_rate_schedule": [StrOptions({"constant", "one_cycle", "reduce_on_plateau"})],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -133,6 +148,7 @@ class SharedParameters(BaseEstimator):
         "tol": [Interval(Real, 0, None, closed="left")],
         "l2_linear": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "l2_embedding": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "l1_linear": [Interval(Real, 0, None, closed="left")],
         "init_scale": [Interval(Real, 0, None, closed="left")],
         "initial_accumulator": [Interval(Real, 0, None, closed="neither")],
         "unknown_dropout": [Interval(Real, 0, 1, closed="left")],
@@ -146,6 +162,8 @@ class SharedParameters(BaseEstimator):
         "schema": [None, FieldSchema],
         "device": [str],
         "callbacks": [None, list],
+        "n_jobs": [None, Integral],
+        "deterministic": ["boolean"],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }

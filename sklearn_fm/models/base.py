@@ -5,10 +5,13 @@ No loss, link, optimizer or device; subclasses say how embeddings interact.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from ..layers.embedding import FieldEmbedding, LinearTerm
+from ..layers.functional import pairwise_sum
 from ..layers.mlp import MLP
 from ..schema import FieldSchema
 
@@ -18,9 +21,10 @@ __all__ = ["FieldModel"]
 class FieldModel(nn.Module):
     """Base of the models: raw(x) = bias + linear term + interactions of the embeddings.
 
-    A subclass implements `interact`. Everything below it (lookup, table gradients,
-    the state of the optimizer) is common to all models, so the training step can
-    treat the tables apart from the rest.
+    A subclass says which of two things it uses, and implements what it makes of them: the
+    pairwise sums of a row (`from_pairs`) and its embeddings (`from_embeddings`). Everything
+    below (lookup, table gradients, the state of the optimizer) is common to all
+    models, so the training step can treat the tables apart from the rest.
 
     Parameters
     ----------
@@ -35,7 +39,11 @@ class FieldModel(nn.Module):
         Standard deviation of the embeddings' normal start values.
     """
 
-    #: True if `interact` needs field f at position f. A model that treats all slots
+    #: Whether the sums of products over all pairs of embeddings are part of the model.
+    uses_pairs = False
+    #: Whether the embeddings themselves are.
+    uses_embeddings = False
+    #: True if `from_embeddings` needs field f at position f. A model that treats all slots
     #: alike also takes rows of different lengths, padded by slots of value 0.
     positional = False
 
@@ -55,7 +63,23 @@ class FieldModel(nn.Module):
         self.linear = LinearTerm(schema.table_size, n_outputs)
         self.embedding = FieldEmbedding(schema.table_size, embedding_dim)
 
-    def interact(self, e: Tensor) -> Tensor:
+    def from_pairs(self, pairs: Tensor) -> Tensor:
+        """Contribution of the pairwise sums to the raw prediction.
+
+        With one output it is their total, which compiled kernels rely on.
+
+        Parameters
+        ----------
+        pairs : Tensor of shape (B, K)
+            What `layers.functional.pairwise_sum` makes of the embeddings.
+
+        Returns
+        -------
+        Tensor of shape (B, C)
+        """
+        return pairs.sum(dim=1, keepdim=True)
+
+    def from_embeddings(self, e: Tensor) -> Tensor:
         """Contribution of the embeddings to the raw prediction.
 
         Parameters
@@ -68,6 +92,29 @@ class FieldModel(nn.Module):
         Tensor of shape (B, C)
         """
         raise NotImplementedError
+
+    def combine(self, linear: Tensor, pairs: Tensor | None, e: Tensor | None) -> Tensor:
+        """Raw prediction without the bias.
+
+        Parameters
+        ----------
+        linear : Tensor of shape (B, C)
+            Linear term.
+        pairs : Tensor of shape (B, K) or None
+            Pairwise sums, if the model uses them.
+        e : Tensor of shape (B, F, K) or None
+            Embeddings, if the model uses them.
+
+        Returns
+        -------
+        Tensor of shape (B, C)
+        """
+        raw = linear
+        if self.uses_pairs:
+            raw = raw + self.from_pairs(cast(Tensor, pairs))
+        if self.uses_embeddings:
+            raw = raw + self.from_embeddings(cast(Tensor, e))
+        return raw
 
     def forward(self, indices: Tensor, values: Tensor) -> Tensor:
         """Raw predictions of encoded rows.
@@ -83,8 +130,9 @@ class FieldModel(nn.Module):
         -------
         Tensor of shape (B, C)
         """
-        interaction = self.interact(self.embedding(indices, values))
-        return self.bias + self.linear(indices, values) + interaction
+        e = self.embedding(indices, values)
+        pairs = pairwise_sum(e) if self.uses_pairs else None
+        return self.bias + self.combine(self.linear(indices, values), pairs, e)
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -101,7 +149,9 @@ class FieldModel(nn.Module):
         """
         self.bias.zero_()
         self.linear.weight.zero_()
-        self.embedding.weight.normal_(0, self.init_scale, generator=generator)
+        # In pieces, so that the numbers drawn do not depend on how the table lies in memory.
+        for rows in self.embedding.weight.split(2**14):
+            rows.copy_(torch.randn(rows.shape, generator=generator).mul_(self.init_scale))
         numeric = set(self.schema.numeric_slots)
         unknown = [o for slot, o in enumerate(self.schema.offsets) if slot not in numeric]
         self.embedding.weight[unknown] = 0

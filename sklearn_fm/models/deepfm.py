@@ -72,7 +72,11 @@ class DeepFM(FM):
                 batch_norm=batch_norm,
             )
 
-    def interact(self, e: Tensor) -> Tensor:
-        """Pairwise term plus MLP, (B, F, K) to (B, C)."""
-        pairs = super().interact(e)
-        return pairs if self.mlp is None else pairs + self.mlp(e.flatten(start_dim=1))
+    @property
+    def uses_embeddings(self) -> bool:  # type: ignore[override]
+        """Whether there is an MLP."""
+        return self.mlp is not None
+
+    def from_embeddings(self, e: Tensor) -> Tensor:
+        """MLP, (B, F, K) to (B, C)."""
+        return self.mlp(e.flatten(start_dim=1))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..layers.functional import pairwise_sum
 from ..schema import FieldSchema
 from .base import FieldModel
 
@@ -47,6 +46,8 @@ class FM(FieldModel):
     torch.Size([1, 1])
     """
 
+    uses_pairs = True
+
     def __init__(
         self,
         schema: FieldSchema,
@@ -60,11 +61,10 @@ class FM(FieldModel):
             self.pairwise_weight = nn.Parameter(torch.zeros(embedding_dim, n_outputs))
         self.reset_parameters()
 
-    def interact(self, e: Tensor) -> Tensor:
-        """Pairwise term, (B, S, K) to (B, C)."""
-        pairs = pairwise_sum(e)  # (B, K)
+    def from_pairs(self, pairs: Tensor) -> Tensor:
+        """Pairwise term, (B, K) to (B, C)."""
         if self.n_outputs == 1:
-            return pairs.sum(dim=1, keepdim=True)
+            return super().from_pairs(pairs)
         return pairs @ self.pairwise_weight
 
     @torch.no_grad()

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..layers.functional import pairwise_sum
 from ..layers.mlp import MLP
 from ..schema import FieldSchema
 from .base import FieldModel
@@ -84,8 +83,16 @@ class MF(FieldModel):
             raise ValueError("MF with a dot product has one output; give it hidden layers or FM.")
         self.reset_parameters()
 
-    def interact(self, e: Tensor) -> Tensor:
-        """Dot products of all pairs, or the MLP; (B, F, K) to (B, C)."""
-        if self.mlp is not None:
-            return self.mlp(e.flatten(start_dim=1))
-        return pairwise_sum(e).sum(dim=1, keepdim=True)
+    @property
+    def uses_pairs(self) -> bool:  # type: ignore[override]
+        """Whether the dot product is used."""
+        return self.mlp is None
+
+    @property
+    def uses_embeddings(self) -> bool:  # type: ignore[override]
+        """Whether there is an MLP in its place."""
+        return self.mlp is not None
+
+    def from_embeddings(self, e: Tensor) -> Tensor:
+        """MLP, (B, F, K) to (B, C)."""
+        return self.mlp(e.flatten(start_dim=1))

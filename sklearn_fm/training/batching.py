@@ -37,9 +37,21 @@ class Rows:
         Encoded target and sample weight.
     """
 
+    #: Whether every row gets a slot for each column.
+    spread = False
+
     def __init__(self, target: Tensor, weight: Tensor) -> None:
         self.target = target
         self.weight = weight
+
+    @property
+    def storage(self) -> Rows:
+        """The rows that hold the features; themselves unless they are picked out of others."""
+        return self
+
+    def locate(self, rows: Tensor) -> Tensor:
+        """Positions in the storage."""
+        return rows
 
     def __len__(self) -> int:
         return len(self.target)
@@ -57,11 +69,9 @@ class Rows:
         """Some rows as a batch."""
         return Batch(*self.features(rows), self.target[rows], self.weight[rows])
 
-    def shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
-        """All rows once, in random order, in batches."""
-        order = torch.randperm(len(self), generator=generator).to(self.target.device)
-        for start in range(0, len(self), batch_size):
-            yield self.take(order[start : start + batch_size])
+    def shuffled(self, generator: torch.Generator) -> Tensor:
+        """Positions of all rows in random order."""
+        return torch.randperm(len(self), generator=generator).to(self.target.device)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """All rows once, as they come, in batches."""
@@ -80,6 +90,15 @@ class _Subset(Rows):
         super().__init__(rows.target[selection], rows.weight[selection])
         self.rows = rows
         self.selection = selection
+
+    @property
+    def storage(self) -> Rows:
+        """The rows that these were picked out of."""
+        return self.rows
+
+    def locate(self, rows: Tensor) -> Tensor:
+        """Positions in the storage."""
+        return self.selection[rows]
 
     @property
     def width(self) -> int:

@@ -29,27 +29,28 @@ __all__ = [
 
 
 class KeepBest(Callback):
-    """Remember the weights of the best epoch, and when none has been better for a while.
+    """Remember which epoch was best, its weights if asked, and when none has been better.
 
-    Without validation rows or without patience the latest epoch counts as the best, so
-    that there is always a finite state to fall back on.
+    Without validation rows or without patience the latest epoch counts as the best.
 
     Parameters
     ----------
     patience : int or None
         Epochs without a new best after which training is stale; None for never.
+    copies : bool, default=True
+        Whether to copy the weights of the best epoch where a later one may be worse.
     """
 
-    def __init__(self, patience: int | None) -> None:
+    def __init__(self, patience: int | None, copies: bool = True) -> None:
         self.patience = patience
+        self.copies = copies
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        """Remember the start."""
+        """Forget what was before."""
         self.best_loss_ = math.inf
         self.best_epoch_ = 0
         self.stale_ = False
         self.state_: dict[str, torch.Tensor] = {}
-        self._save(net)
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Compare with the best."""
@@ -57,15 +58,15 @@ class KeepBest(Callback):
         loss = net.history[-1].get("valid_loss")
         if loss is None or self.patience is None:
             self.best_epoch_ = epoch
-            self._save(net)
         elif loss < self.best_loss_:
             self.best_loss_, self.best_epoch_ = loss, epoch
-            self._save(net)
+            if self.copies:
+                self._save(net)
         else:
             self.stale_ = epoch - self.best_epoch_ >= self.patience
 
     def restore(self, net: Any) -> None:
-        """Put the best weights back."""
+        """Put the best weights back, if they were copied."""
         if self.state_:
             net.module_.load_state_dict(self.state_)
 
@@ -75,7 +76,11 @@ class KeepBest(Callback):
             for name, value in current.items():
                 self.state_[name].copy_(value)
         else:
-            self.state_ = {name: value.clone() for name, value in current.items()}
+            self.state_ = {name: _compact(value) for name, value in current.items()}
+
+
+def _compact(value: torch.Tensor) -> torch.Tensor:
+    return value.clone(memory_format=torch.contiguous_format)
 
 
 class StopWhenStale(Callback):
@@ -131,10 +136,10 @@ class RelaxPrior(Callback):
         loss = net.history[-1]["valid_loss"]
         stalled = loss > self.best_loss_ * (1 - self.tolerance)
         for name in self.penalties:
-            table = net.stepper_.tables[name]
-            net.history.record(f"l2_{name}", table.penalty)
+            penalty = net.stepper_.penalties[name]
+            net.history.record(f"l2_{name}", penalty)
             if stalled:
-                table.penalty /= self.factor
+                net.stepper_.set_penalty(name, penalty / self.factor)
         self.best_loss_ = min(loss, self.best_loss_)
 
 
@@ -156,10 +161,10 @@ class Replay(Callback):
         then = self.epochs[len(net.history) - 1]
         if "factor" in then:
             net.stepper_.scale_learning_rates(then["factor"])
-        for name, table in net.stepper_.tables.items():
+        for name in net.stepper_.penalties:
             if f"l2_{name}" in then:
-                table.penalty = then[f"l2_{name}"]
-                net.history.record(f"l2_{name}", table.penalty)
+                net.stepper_.set_penalty(name, then[f"l2_{name}"])
+                net.history.record(f"l2_{name}", then[f"l2_{name}"])
 
 
 def make_scheduler(

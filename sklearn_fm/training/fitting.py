@@ -30,7 +30,7 @@ from .callbacks import (
 )
 from .losses import Loss
 from .net import DivergenceError, FieldNet
-from .steppers import StepOptions
+from .optimizers import StepOptions
 from .threads import one_thread
 
 _WORTH_THREADS = 1e8
@@ -87,6 +87,7 @@ def train_gradient(
     rows: Rows,
     plan: Plan,
     generator: torch.Generator,
+    restart: Callable[[], None],
     *,
     split: tuple[NDArray[np.intp], NDArray[np.intp]] | None = None,
     valid: Rows | None = None,
@@ -106,6 +107,8 @@ def train_gradient(
         Solver, epochs, stopping.
     generator : torch.Generator
         Source of all randomness, on the CPU.
+    restart : callable
+        Puts the model's start values back; no copy of them is held in memory.
     split : tuple of ndarray of int, default=None
         Positions of the rows to train on and of those held out to stop early.
     valid : Rows, default=None
@@ -117,8 +120,6 @@ def train_gradient(
     -------
     Outcome
     """
-    start = {name: value.clone() for name, value in model.state_dict().items()}
-    seed = generator.initial_seed()
     train = rows
     if split is not None:
         train, valid = split_rows(rows, split)
@@ -126,25 +127,39 @@ def train_gradient(
     if plan.relaxed and valid is not None and plan.patience is not None:
         start_at = {"linear": plan.options.l2_linear, "embedding": plan.options.l2_embedding}
         extra = [("relax_prior", RelaxPrior({name: start_at[name] for name in plan.relaxed}))]
-    net = _make_net(model, loss, train, valid, plan, generator, extra)
-    if stepper_state is not None:
-        net.stepper_.load_state(stepper_state)
-    stopped_by = _run(net, plan.max_epochs, seed)
+    refits = plan.refit and split is not None
+
+    def run(
+        rows: Rows, valid: Rows | None, plan: Plan, epochs: int, extra: list[tuple[str, Callback]]
+    ) -> tuple[FieldNet, BaseException | None]:
+        generator.manual_seed(generator.initial_seed())
+        net = _make_net(model, loss, rows, valid, plan, generator, extra, copies=not refits)
+        if stepper_state is not None:
+            net.stepper_.load_state(stepper_state)
+        return net, _run(net, epochs, generator.initial_seed())
+
+    # The user's callbacks see the first run; a second would confuse or stop them.
+    alone = replace(plan, callbacks=[], on_epoch=None)
+
+    def run_again(net: FieldNet, rows: Rows, epochs: int) -> tuple[FieldNet, BaseException | None]:
+        """Repeat a run from the start, with the priors and rates that it had."""
+        restart()
+        return run(rows, None, alone, epochs, _replay(net, plan))
+
+    net, stopped_by = run(train, valid, plan, plan.max_epochs, extra)
     n_epochs = net.keep_best.best_epoch_
     history = _history_frame(net)
-
-    if plan.refit and split is not None and stopped_by is None and n_epochs:
-        best = net.keep_best.state_
-        model.load_state_dict(start)
-        generator.manual_seed(seed)
-        # The user's callbacks have seen the search; a second run would confuse or stop them.
-        alone = replace(plan, callbacks=[], on_epoch=None)
-        net = _make_net(model, loss, rows, None, alone, generator, _replay(net, plan))
-        stopped_by = _run(net, n_epochs, seed)
-        if stopped_by is not None:
-            model.load_state_dict(best)
+    trained = train
+    if refits and stopped_by is None and n_epochs:
+        net, stopped_by = run_again(net, rows, n_epochs)
         refit_history = _history_frame(net).assign(phase="refit")
         history = pd.concat([history.assign(phase="search"), refit_history], ignore_index=True)
+        trained = rows
+    if isinstance(stopped_by, DivergenceError) and not net.keep_best.state_:
+        # Training is reproducible: the way back to the last good weights starts anew.
+        net, failed = run_again(net, trained, net.keep_best.best_epoch_)
+        if isinstance(failed, DivergenceError):
+            restart()
     state = net.stepper_.state() if plan.keep_state else None
     return Outcome(history, n_epochs, stopped_by=stopped_by, stepper_state=state)
 
@@ -175,9 +190,11 @@ def _make_net(
     plan: Plan,
     generator: torch.Generator,
     extra: list[tuple[str, Callback]],
+    *,
+    copies: bool,
 ) -> FieldNet:
     replays = [name for name, _ in extra] == ["replay"]
-    keep_best = KeepBest(plan.patience if valid is not None else None)
+    keep_best = KeepBest(plan.patience if valid is not None else None, copies)
     callbacks = [*extra, ("keep_best", keep_best), *plan.callbacks]
     scheduler = make_scheduler(
         plan.learning_rate_schedule,

@@ -20,7 +20,8 @@ from .callbacks import print_record
 from .fitting import Outcome, Plan, split_rows
 from .lbfgs import minimize_lbfgs
 from .losses import Loss
-from .net import DivergenceError, raw_predictions, weighted_loss
+from .net import DivergenceError
+from .prediction import raw_predictions, weighted_loss
 
 __all__ = ["train_lbfgs"]
 
@@ -141,7 +142,7 @@ class _Descent:
         return Outcome(history, self.n_epochs, converged=self.converged, stopped_by=self.stopped_by)
 
     def _constant_loss(self) -> float:
-        raw = self.model.bias.detach().expand(len(self.rows), -1)
+        raw = self.model.bias.detach().expand(len(self.rows), -1).numpy()
         return weighted_loss(self.loss, raw, self.rows)
 
     def _report(self, train_loss: float) -> bool:
@@ -152,7 +153,7 @@ class _Descent:
             raw = raw_predictions(self.model, self.valid)
             target, weight = self.valid.target.numpy(), self.valid.weight.numpy()
             record["valid_loss"] = weighted_loss(self.loss, raw, self.valid)
-            metric = self.loss.metric(raw.numpy(), target, weight)
+            metric = self.loss.metric(raw, target, weight)
             record[f"valid_{self.loss.metric_name}"] = metric
             self.model.train()
         record["seconds"], self._clock = now - self._clock, now

@@ -166,6 +166,14 @@ class SquaredError:
         scale = spread if spread > 1e-12 * max(1.0, abs(center)) else 1.0
         return cls(center, scale, y_range)
 
+    @property
+    def encoded_range(self) -> tuple[float, float]:
+        """Ends of the range on the scale of the encoded target; both 0 without one."""
+        if self.y_range is None:
+            return 0.0, 0.0
+        low, high = self.y_range
+        return (low - self.center) / self.scale, (high - self.center) / self.scale
+
     def encode(self, target: NDArray[Any]) -> NDArray[np.float64]:
         """(target - center) / scale; float32 would lose small differences of large targets."""
         return (target - self.center) / self.scale
@@ -174,7 +182,7 @@ class SquaredError:
         """Half the squared error of the standardized target."""
         predicted = raw[:, 0]
         if self.y_range is not None:
-            low, high = ((end - self.center) / self.scale for end in self.y_range)
+            low, high = self.encoded_range
             predicted = low + (high - low) * torch.sigmoid(predicted)
         return (predicted - target).square() / 2
 

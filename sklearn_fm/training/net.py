@@ -9,7 +9,9 @@ import math
 import sys
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer
 
@@ -17,9 +19,16 @@ from ..models.base import FieldModel
 from .batching import Rows
 from .callbacks import KeepBest
 from .losses import Loss
-from .steppers import StepOptions, TorchStepper
+from .optimizers import StepOptions
+from .prediction import raw_predictions, weighted_loss
+from .steppers import Stepper, TorchStepper
+from .threads import HAS_KERNELS
 
-__all__ = ["DivergenceError", "FieldNet", "raw_predictions", "weighted_loss"]
+__all__ = ["DivergenceError", "FieldNet"]
+
+
+#: Batches between two looks at what else happens, such as a Ctrl-C.
+_BLOCK = 64
 
 
 class DivergenceError(FloatingPointError):
@@ -91,12 +100,13 @@ class FieldNet(NeuralNet):
 
     def initialize_optimizer(self, triggered_directly: bool | None = None) -> FieldNet:
         """Build the stepper; its optimizer is what schedulers see."""
-        self.stepper_ = TorchStepper(
+        self.stepper_ = _make_stepper(
             self.module_,
             self.loss,
             self.options,
-            total_weight=float(self.train.weight.sum()),
-            generator=self.generator,
+            float(self.train.weight.sum()),
+            self.generator,
+            max(min(self.batch_size, len(self.train)), 1),
         )
         self.optimizer_ = self.stepper_.optimizer
         return self
@@ -118,7 +128,7 @@ class FieldNet(NeuralNet):
         if training:
             self._train_epoch(iterator)
         else:
-            raw = raw_predictions(self.module_, iterator)
+            raw = raw_predictions(self.module_, iterator, self.options.n_threads)
             self._record(prefix, iterator, raw)
 
     def run(self, epochs: int) -> None:
@@ -145,23 +155,25 @@ class FieldNet(NeuralNet):
     def _train_epoch(self, rows: Rows) -> None:
         self.module_.train()
         watched = self._watches_batches()
-        total = torch.zeros((), dtype=torch.float64)
-        for batch in rows.shuffled(self.batch_size, self.generator):
+        total = 0.0
+        batches_at_once = 1 if watched else _BLOCK
+        for chosen in rows.shuffled(self.generator).split(self.batch_size * batches_at_once):
             if watched:
+                batch = rows.take(chosen)
                 self.notify("on_batch_begin", batch=batch, training=True)
-            loss = self.stepper_.step(batch)
-            if not torch.isfinite(loss):
+            losses = self.stepper_.run(rows, chosen)
+            if not np.isfinite(losses).all():
                 raise DivergenceError
-            total += loss.cpu()
+            total += losses.sum()
             if watched:
-                mean = loss / batch.weight.sum().clamp(min=1e-12)
+                mean = torch.tensor(losses[0]) / batch.weight.sum().clamp(min=1e-12)
                 self.notify("on_batch_end", batch=batch, training=True, loss=mean, y_pred=None)
         self.stepper_.settle()
         # The last steps of the epoch had no loss after them to tell of an overflow.
         some = rows.subset(torch.arange(min(len(rows), 256), device=rows.target.device))
-        if not torch.isfinite(raw_predictions(self.module_, some)).all():
+        if not np.isfinite(raw_predictions(self.module_, some)).all():
             raise DivergenceError
-        self.history.record("train_loss", float(total) / self.stepper_.total_weight)
+        self.history.record("train_loss", total / self.stepper_.total_weight)
         self.history.record("learning_rate", self.stepper_.learning_rate)
 
     def _watches_batches(self) -> bool:
@@ -172,60 +184,24 @@ class FieldNet(NeuralNet):
             for event in ("on_batch_begin", "on_batch_end")
         )
 
-    def _record(self, prefix: str, rows: Rows, raw: torch.Tensor) -> None:
+    def _record(self, prefix: str, rows: Rows, raw: NDArray[np.floating]) -> None:
         value = weighted_loss(self.loss, raw, rows)
         if not math.isfinite(value):
             raise DivergenceError
         self.history.record(f"{prefix}_loss", value)
-        metric = self.loss.metric(*(t.cpu().numpy() for t in (raw, rows.target, rows.weight)))
+        metric = self.loss.metric(raw, *(t.cpu().numpy() for t in (rows.target, rows.weight)))
         self.history.record(f"{prefix}_{self.loss.metric_name}", metric)
 
 
-# Numbers in the embeddings of a batch: 128 MB of float32.
-_BATCH_NUMBERS = 2**25
+def _make_stepper(model: FieldModel, loss: Loss, options: StepOptions, *rest: Any) -> Stepper:
+    """Compiled steps where they can be taken, torch's elsewhere."""
+    bias = model.bias
+    on_cpu = bias.device.type == "cpu" and bias.dtype == torch.float32
+    if HAS_KERNELS and on_cpu and options.gradient_clip is None:
+        from .compiled import CompiledStepper
 
-
-def raw_predictions(model: FieldModel, rows: Rows) -> torch.Tensor:
-    """Raw predictions of all rows, without gradients.
-
-    Parameters
-    ----------
-    model : FieldModel
-        Set to evaluation mode.
-    rows : Rows
-        On the model's device.
-
-    Returns
-    -------
-    Tensor of shape (n_rows, C)
-    """
-    model.eval()
-    numbers_per_row = max(rows.width * model.embedding.weight.shape[1], 1)
-    batch_size = min(max(_BATCH_NUMBERS // numbers_per_row, 1), 8192)
-    with torch.inference_mode():
-        parts = [model(batch.indices, batch.values) for batch in rows.in_order(batch_size)]
-    return torch.cat(parts) if parts else model.bias.detach().new_zeros(0, model.n_outputs)
-
-
-def weighted_loss(loss: Loss, raw: torch.Tensor, rows: Rows) -> float:
-    """Weighted mean loss of raw predictions.
-
-    Parameters
-    ----------
-    loss : Loss
-        What is measured.
-    raw : Tensor of shape (n_rows, C)
-        Raw predictions.
-    rows : Rows
-        Their targets and weights.
-
-    Returns
-    -------
-    float
-    """
-    value = loss.value(raw, rows.target).cpu().double()  # not every device has float64
-    weight = rows.weight.cpu().double()
-    return float((value * weight).sum() / weight.sum())
+        return CompiledStepper(model, loss, options, *rest)
+    return TorchStepper(model, loss, options, *rest)
 
 
 def _raised_by_callback() -> bool:

@@ -1,0 +1,185 @@
+"""A short vector of float32 as a numba type, so that a row's coordinates stay in registers.
+
+The trick, in one place: numba keeps no array in registers, but a value of type ``<n x float>``
+does, and LLVM turns it into SSE, AVX or NEON instructions. The number of lanes comes from the
+type of the layout: kernels stay functions of a module, which numba's disk cache can find
+again, where closures over n could not. Nothing here knows what the numbers mean.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, overload, register_model
+
+__all__ = ["as_int32", "fill", "load", "pointer", "prefetch", "root", "store", "total"]
+
+_FLOAT = ir.FloatType()
+_INT32 = ir.IntType(32)
+_FLAGS = ("contract", "nsz", "reassoc", "arcp", "afn")  # infinities and NaN keep their meaning
+
+
+class Vector(types.Type):
+    """``n`` numbers of float32."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        super().__init__(name=f"Vector{n}")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, vector: Vector) -> None:
+        super().__init__(manager, vector, ir.VectorType(_FLOAT, vector.n))
+
+
+@intrinsic
+def pointer(typing_context: Any, array: Any) -> Any:
+    """Address of an array's first number, to be indexed like the flat array.
+
+    Kernels work on pointers: numba counts references to arrays, which costs more than the
+    arithmetic, and wraps negative indices around.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return context.make_array(signature.args[0])(context, builder, args[0]).data
+
+    return types.CPointer(array.dtype)(array), generate
+
+
+@intrinsic
+def as_int32(typing_context: Any, floats: Any) -> Any:
+    """The same memory, read as integers."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], _INT32.as_pointer())
+
+    return types.CPointer(types.int32)(floats), generate
+
+
+def _address(builder: Any, start: Any, offset: Any, target: Any) -> Any:
+    return builder.bitcast(builder.gep(start, [offset]), target.as_pointer())
+
+
+@intrinsic
+def load(typing_context: Any, layout: Any, start: Any, offset: Any) -> Any:
+    """``start[offset : offset + layout.lanes]`` as a vector."""
+    n = layout.lanes
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = builder.load(_address(builder, *args[1:], ir.VectorType(_FLOAT, n)))
+        vector.align = 4
+        return vector
+
+    return Vector(n)(layout, start, types.intp), generate
+
+
+@intrinsic
+def store(typing_context: Any, start: Any, offset: Any, vector: Any) -> Any:
+    """``start[offset : offset + n] = vector``."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[2], _address(builder, *args[:2], args[2].type)).align = 4
+        return context.get_dummy_value()
+
+    return types.void(start, types.intp, vector), generate
+
+
+@intrinsic
+def prefetch(typing_context: Any, start: Any, offset: Any) -> Any:
+    """Ask for the cache line of ``start[offset]``."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte = ir.IntType(8)
+        kind = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), _INT32, _INT32, _INT32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        for_write, keep, data = 1, 3, 1
+        flags = [ir.Constant(_INT32, flag) for flag in (for_write, keep, data)]
+        builder.call(function, [_address(builder, *args, byte), *flags])
+        return context.get_dummy_value()
+
+    return types.void(start, types.intp), generate
+
+
+@intrinsic
+def fill(typing_context: Any, layout: Any, number: Any) -> Any:
+    """One number in every lane."""
+    n = layout.lanes
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        nothing = ir.Constant(ir.VectorType(_FLOAT, n), ir.Undefined)
+        first = builder.insert_element(nothing, args[1], ir.Constant(_INT32, 0))
+        zeros = ir.Constant(ir.VectorType(_INT32, n), [0] * n)
+        return builder.shuffle_vector(first, nothing, zeros)
+
+    return Vector(n)(layout, types.float32), generate
+
+
+@intrinsic
+def total(typing_context: Any, vector: Any) -> Any:
+    """Sum over the lanes, by halves."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        (part,) = args
+        n = part.type.count
+        while n > 1:
+            n //= 2
+            nothing = ir.Constant(part.type, ir.Undefined)
+            halves = [
+                builder.shuffle_vector(
+                    part,
+                    nothing,
+                    ir.Constant(ir.VectorType(_INT32, n), list(range(start, start + n))),
+                )
+                for start in (0, n)
+            ]
+            part = builder.fadd(*halves, flags=_FLAGS)
+        return builder.extract_element(part, ir.Constant(_INT32, 0))
+
+    return types.float32(vector), generate
+
+
+@intrinsic
+def root(typing_context: Any, vector: Any) -> Any:
+    """Square root of every lane."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = args[0].type
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(kind, [kind]), f"llvm.sqrt.v{kind.count}f32"
+        )
+        return builder.call(function, args)
+
+    return vector(vector), generate
+
+
+def _arithmetic(operation: str) -> Any:
+    @intrinsic
+    def compute(typing_context: Any, left: Any, right: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return getattr(builder, operation)(*args, flags=_FLAGS)
+
+        return left(left, right), generate
+
+    return compute
+
+
+def _overload(operator_: Any, compute: Any) -> None:
+    @overload(operator_, strict=False)
+    def choose(left: Any, right: Any) -> Any:
+        if isinstance(left, Vector) and isinstance(right, Vector):
+            return lambda left, right: compute(left, right)
+        return None
+
+
+for _operator, _operation in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
+    _overload(_operator, _arithmetic(_operation))
