@@ -38,7 +38,7 @@ from .training.lbfgs import merge_equal_rows
 from .training.losses import Loss, SquaredError
 from .training.net import DivergenceError
 from .training.optimizers import ROW_RULES, StepOptions
-from .training.prediction import raw_predictions
+from .training.prediction import pack_for_prediction, raw_predictions
 from .training.threads import count_threads
 
 __all__ = ["BaseFieldEstimator"]
@@ -263,8 +263,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
                 valid=valid,
                 stepper_state=stepper_state,
             )
-        module.eval()
-        self._module = module
+        self._module = pack_for_prediction(module.eval())
         return outcome
 
     def _conclude(self, outcome: Outcome, encoded: Encoded, target: NDArray[np.float64]) -> None:
@@ -298,6 +297,16 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
             or self._resolve_device().type != "cpu"
             or self._needs_batches()
         )
+        if self.l1_linear and self.solver not in ("auto", "ftrl"):
+            raise ValueError(
+                f"l1_linear={self.l1_linear} needs solver='ftrl' (or 'auto'), which alone has "
+                f"exact zeros; got solver={self.solver!r}."
+            )
+        if self.solver == "ftrl" and self.learning_rate_schedule != "constant":
+            raise ValueError(
+                "solver='ftrl' weighs the gradients of all steps by one learning rate, so "
+                f"learning_rate_schedule must be 'constant', got {self.learning_rate_schedule!r}."
+            )
         if self.solver == "lbfgs":
             if one_pass or self.callbacks or self._needs_batches():
                 raise ValueError(
@@ -306,6 +315,8 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
                     "'adagrad'."
                 )
             return "lbfgs"
+        if self.l1_linear:
+            return "ftrl"
         if self.solver != "auto":
             return self.solver
         # A positional model spreads the rows of a sparse matrix out to all columns.
@@ -329,7 +340,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
     def _learning_rate(self, slots: float) -> float:
         if self.learning_rate is not None:
             return self.learning_rate
-        if self.solver_ == "adagrad":
+        if self.solver_ in ("adagrad", "ftrl"):
             return min(self._top_rate, 1.5 / slots)
         return ROW_RULES[self.solver_].learning_rate if self.solver_ in ROW_RULES else 0.0
 
@@ -350,9 +361,10 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         priors.update({name: given[name] for name in priors if name not in relaxed})
         dense = self._dense_options()
         dense["l2_dense"] = dense.get("l2_dense", 0.0) * scale
+        for_dense = {"auto": "adam", "ftrl": "adagrad"}
         options = StepOptions(
             solver=self.solver_,
-            solver_dense="adam" if self.solver == "auto" else self.solver_,
+            solver_dense=for_dense.get(self.solver, self.solver_),
             learning_rate=self._learning_rate(slots),
             l2_linear=priors["linear"] * scale,
             l2_embedding=priors["embedding"] * scale,
@@ -360,6 +372,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
             gradient_clip=self.gradient_clip,
             unknown_dropout=self.unknown_dropout,
             n_threads=count_threads(self.n_jobs),
+            dense_threads=None if self.n_jobs is None else count_threads(self.n_jobs),
             deterministic=self.deterministic,
             l1_linear=self.l1_linear * scale,
             **dense,
@@ -424,7 +437,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
             module = module.to(state["bias"].dtype)
             module.load_state_dict(state)
             wanted = self._resolve_device(fallback=True)
-            self._module = module.eval().to(wanted)
+            self._module = pack_for_prediction(module.eval().to(wanted))
         return self._module
 
     def _start_module(self, constant: torch.Tensor, seed: int) -> FieldModel:
@@ -448,7 +461,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
     def _floats_needed(self) -> tuple[float, float]:
         """Numbers per table row and in dense layers: weights, solver, best copy."""
         per_row = self.embedding_dim + self._loss.n_outputs
-        factor = {"adagrad": 2, "sgd": 2, "adam": 4, "lbfgs": 2 * 25}[self.solver_]
+        factor = {"adagrad": 2, "sgd": 2, "ftrl": 3, "adam": 4, "lbfgs": 2 * 25}[self.solver_]
         hidden = tuple(getattr(self, "hidden_layer_sizes", ()))
         if not hidden:
             return per_row * factor, 0.0

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .models.base import FieldModel
+from .training.prediction import pack_for_prediction
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -63,7 +64,9 @@ class EpochEvents:
         task.call_on_fit_task_begin(**self.arguments)
         return task.call_on_fit_task_end(
             **self.arguments,
-            reconstruction_attributes=lambda: {"_module": copy.deepcopy(module).eval()},
+            reconstruction_attributes=lambda: {
+                "_module": pack_for_prediction(copy.deepcopy(module).eval())
+            },
         )
 
     def finish(self) -> None:

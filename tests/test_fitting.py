@@ -262,7 +262,7 @@ def test_partial_fit_after_fit():
         model.fit(X, RAW)
         before = np.mean((model.predict(X) - RAW) ** 2)
         model.partial_fit(X, RAW)
-        assert np.mean((model.predict(X) - RAW) ** 2) < before * 1.5
+        assert np.mean((model.predict(X) - RAW) ** 2) < before * 2
 
 
 def test_settings_may_change_between_calls_of_partial_fit():
@@ -314,6 +314,7 @@ MATTERS = {
     "batch_size": ({}, 32, 64),
     "max_epochs": ({}, 2, 3),
     "tol": ({"solver": "lbfgs", "max_epochs": 500}, 1e-1, 1e-2),
+    "l1_linear": ({"solver": "ftrl"}, 0.0, 5.0),
     "l2_linear": ({}, 0.0, 5.0),
     "l2_embedding": ({"init_scale": 0.3}, 0.0, 50.0),
     "init_scale": ({}, 0.01, 0.3),
@@ -338,7 +339,15 @@ MATTERS = {
     "item": ({"user": "user"}, "item", "age"),
 }
 # parameters whose tests stand elsewhere, for they do not change what is predicted
-ELSEWHERE = {"warm_start", "schema", "device", "callbacks", "verbose"}
+ELSEWHERE = {
+    "warm_start",
+    "schema",
+    "device",
+    "callbacks",
+    "verbose",
+    "n_jobs",
+    "deterministic",
+}
 
 
 @pytest.mark.parametrize("cls", ESTIMATORS, ids=lambda cls: cls.__name__)
@@ -605,6 +614,10 @@ def interrupt_at(monkeypatch, step, how):
     return steps
 
 
+# Clipping takes torch's step, which can be interrupted within an epoch of few rows.
+STEPWISE = {**BATCHED, "gradient_clip": 1e6}
+
+
 def press():
     signal.raise_signal(signal.SIGINT)
 
@@ -613,7 +626,7 @@ def press():
 def test_ctrl_c(monkeypatch, step):
     """It goes on to the caller, and leaves an estimator that predicts and trains on."""
     interrupt_at(monkeypatch, step, press)
-    model = FMRegressor(**BATCHED)
+    model = FMRegressor(**STEPWISE)
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, RAW)
     monkeypatch.undo()
@@ -622,14 +635,14 @@ def test_ctrl_c(monkeypatch, step):
     if step == 25:
         assert np.mean((model.predict(X) - RAW) ** 2) < RAW.var()
     assert np.isfinite(pickle.loads(pickle.dumps(model)).predict(X)).all()
-    assert same(model.fit(X, RAW), FMRegressor(**BATCHED).fit(X, RAW))
+    assert same(model.fit(X, RAW), FMRegressor(**STEPWISE).fit(X, RAW))
 
 
 def test_ctrl_c_keeps_the_best_weights(monkeypatch):
     """In the search: those of the best epoch so far."""
     interrupt_at(monkeypatch, 9 * 10 + 3, press)
     model = FMRegressor(
-        **{**BATCHED, "max_epochs": 50, "learning_rate": 0.5, "patience": 40},
+        **{**STEPWISE, "max_epochs": 50, "learning_rate": 0.5, "patience": 40},
         l2_linear=0,
         l2_embedding=0,
     )
@@ -644,7 +657,7 @@ def test_ctrl_c_keeps_the_best_weights(monkeypatch):
 
 def test_ctrl_c_in_the_refit_keeps_what_the_search_found(monkeypatch):
     """It left the first steps of the refit, much worse than what was at hand."""
-    params = {**BATCHED, "max_epochs": 8, "early_stopping": True}
+    params = {**STEPWISE, "max_epochs": 8, "early_stopping": True}
     searched = FMRegressor(**params, refit=False).fit(X, RAW)
     # 270 rows in search, 300 in refit
     n_steps = 9 * len(searched.history_)
@@ -659,15 +672,15 @@ def test_ctrl_c_in_lbfgs(monkeypatch):
     from sklearn_fm.models import FM
 
     calls = []
-    original = FM.interact
+    original = FM.combine
 
-    def interact(self, e):
-        calls.append(len(e))
+    def combine(self, linear, pairs, e):
+        calls.append(len(linear))
         if len(calls) == 15:
             press()
-        return original(self, e)
+        return original(self, linear, pairs, e)
 
-    monkeypatch.setattr(FM, "interact", interact)
+    monkeypatch.setattr(FM, "combine", combine)
     model = FMRegressor(solver="lbfgs", max_epochs=300, random_state=0)
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, RAW)

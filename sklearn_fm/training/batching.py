@@ -93,12 +93,12 @@ class _Subset(Rows):
 
     @property
     def storage(self) -> Rows:
-        """The rows that these were picked out of."""
-        return self.rows
+        """What these were picked out of in the end."""
+        return self.rows.storage
 
     def locate(self, rows: Tensor) -> Tensor:
         """Positions in the storage."""
-        return self.selection[rows]
+        return self.rows.locate(self.selection[rows])
 
     @property
     def width(self) -> int:

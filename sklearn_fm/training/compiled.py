@@ -233,6 +233,7 @@ class CompiledStepper(Stepper):
 
         run_parts(self._pool, n_parts, work, self._sync)
         self._advance(float(shares.sum()))
+        self.optimizer.step()  # of nothing, but schedulers want to see it
         bad = np.flatnonzero(~np.isfinite(losses))
         return losses[: bad[0] + 1] if len(bad) else losses
 

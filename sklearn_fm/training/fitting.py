@@ -31,9 +31,10 @@ from .callbacks import (
 from .losses import Loss
 from .net import DivergenceError, FieldNet
 from .optimizers import StepOptions
-from .threads import one_thread
+from .threads import limit_threads
 
 _WORTH_THREADS = 1e8
+_CHEAP_COPY = 2**22  # numbers, 16 MB
 
 __all__ = ["Outcome", "Plan", "split_rows", "train_gradient"]
 
@@ -128,12 +129,14 @@ def train_gradient(
         start_at = {"linear": plan.options.l2_linear, "embedding": plan.options.l2_embedding}
         extra = [("relax_prior", RelaxPrior({name: start_at[name] for name in plan.relaxed}))]
     refits = plan.refit and split is not None
+    # Before a refit the best weights only serve if it is cut short.
+    copies = not refits or sum(p.numel() for p in model.parameters()) <= _CHEAP_COPY
 
     def run(
         rows: Rows, valid: Rows | None, plan: Plan, epochs: int, extra: list[tuple[str, Callback]]
     ) -> tuple[FieldNet, BaseException | None]:
         generator.manual_seed(generator.initial_seed())
-        net = _make_net(model, loss, rows, valid, plan, generator, extra, copies=not refits)
+        net = _make_net(model, loss, rows, valid, plan, generator, extra, copies=copies)
         if stepper_state is not None:
             net.stepper_.load_state(stepper_state)
         return net, _run(net, epochs, generator.initial_seed())
@@ -151,7 +154,11 @@ def train_gradient(
     history = _history_frame(net)
     trained = train
     if refits and stopped_by is None and n_epochs:
+        best = net.keep_best.state_
         net, stopped_by = run_again(net, rows, n_epochs)
+        if stopped_by is not None and best:
+            net.keep_best.state_ = best
+            net.keep_best.restore(net)
         refit_history = _history_frame(net).assign(phase="refit")
         history = pd.concat([history.assign(phase="search"), refit_history], ignore_index=True)
         trained = rows
@@ -230,7 +237,10 @@ def _run(net: FieldNet, epochs: int, seed: int) -> BaseException | None:
     # Multiply-adds of the dense layers in a step; the tables gain nothing from threads.
     work = net.batch_size * sum(p.numel() for p in net.stepper_.dense)
     small = device.type == "cpu" and work < _WORTH_THREADS
-    with _private_torch_randomness(seed, device), one_thread(small):
+    with (
+        _private_torch_randomness(seed, device),
+        limit_threads(1 if small else net.options.dense_threads),
+    ):
         try:
             net.run(epochs)
         except (DivergenceError, KeyboardInterrupt) as stop:
@@ -244,6 +254,8 @@ def _replay(net: FieldNet, plan: Plan) -> list[tuple[str, Callback]]:
     """Callback that repeats the priors and learning rates of a finished training."""
     epochs = []
     for record in net.history:
+        if "learning_rate" not in record:  # an epoch that was cut short
+            break
         then = {key: record[key] for key in ("l2_linear", "l2_embedding") if key in record}
         if plan.learning_rate_schedule != "one_cycle":  # which repeats by itself
             then["factor"] = record["learning_rate"] / plan.options.learning_rate

@@ -19,7 +19,7 @@ from ..data import FieldArray
 from ..models.base import FieldModel
 from .batching import Rows
 from .losses import Loss
-from .threads import one_thread
+from .threads import limit_threads
 
 __all__ = ["merge_equal_rows", "minimize_lbfgs"]
 
@@ -143,7 +143,7 @@ def minimize_lbfgs(
 
     start = torch.cat([p.detach().flatten() for p in parameters]).numpy().copy()
     model.train()
-    with one_thread():  # also makes sums, and so the result, the same on any machine size
+    with limit_threads(1):  # also makes sums, and so the result, the same on any machine size
         result = minimize(
             objective,
             start,

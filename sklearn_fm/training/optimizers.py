@@ -39,6 +39,7 @@ class StepOptions:
     gradient_clip: float | None = None
     unknown_dropout: float = 0.0
     n_threads: int = 1
+    dense_threads: int | None = None  # torch's own number
     deterministic: bool = True
 
 

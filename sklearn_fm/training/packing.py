@@ -14,7 +14,7 @@ from ..kernels.step import Rows as Entries
 from ..models.base import FieldModel
 from .batching import CSRRows, DenseRows, Rows
 
-__all__ = ["entries_of", "find_packed", "pack"]
+__all__ = ["can_pack", "entries_of", "find_packed", "pack"]
 
 
 def pack(model: FieldModel, solver: str = "none") -> tuple[Layout, NDArray[np.float32]]:
@@ -55,6 +55,22 @@ def pack(model: FieldModel, solver: str = "none") -> tuple[Layout, NDArray[np.fl
     return layout, table.numpy()
 
 
+def can_pack(model: FieldModel) -> bool:
+    """Whether kernels can work on a model: float32 on the CPU.
+
+    Parameters
+    ----------
+    model : FieldModel
+        Any.
+
+    Returns
+    -------
+    bool
+    """
+    weight = model.embedding.weight
+    return weight.device.type == "cpu" and weight.dtype == torch.float32
+
+
 def find_packed(model: FieldModel) -> tuple[Layout, NDArray[np.float32]] | None:
     """Array that the model's parameters are views of, if there is one.
 
@@ -69,9 +85,9 @@ def find_packed(model: FieldModel) -> tuple[Layout, NDArray[np.float32]] | None:
         As `pack` gives them.
     """
     v, w, bias = model.embedding.weight.data, model.linear.weight.data, model.bias.data
-    width, size = v.stride(0), v.element_size()
-    if v.device.type != "cpu" or v.dtype != torch.float32 or v.stride(1) != 1:
+    if not can_pack(model) or v.stride(1) != 1:
         return None
+    width, size = v.stride(0), v.element_size()
     for solver in RULES:
         layout = Layout(v.shape[1], model.n_outputs, solver)
         if layout.width != width or not len(v):

@@ -15,18 +15,39 @@ from numpy.typing import NDArray
 from ..models.base import FieldModel
 from .batching import Rows
 from .losses import Loss
-from .threads import HAS_KERNELS, one_thread
+from .threads import HAS_KERNELS, limit_threads
 
 if TYPE_CHECKING:
     from ..kernels.layout import Layout
 
-__all__ = ["raw_predictions", "weighted_loss"]
+__all__ = ["pack_for_prediction", "raw_predictions", "weighted_loss"]
 
 # Numbers in the embeddings of a batch: 128 MB of float32 with torch, a few MB in the cache.
 _TORCH_NUMBERS = 2**25
 _KERNEL_NUMBERS = 2**20
 _THREAD_ENTRIES = 2**17  # entries that are worth a thread
 _WORTH_THREADS = 1e8  # multiply-adds of the dense layers that are
+
+
+def pack_for_prediction(model: FieldModel) -> FieldModel:
+    """Lay a model's tables out for the kernels, where they can be used.
+
+    Parameters
+    ----------
+    model : FieldModel
+        Changed in place, unless it was packed before.
+
+    Returns
+    -------
+    FieldModel
+        The same.
+    """
+    if HAS_KERNELS:
+        from .packing import can_pack, find_packed, pack
+
+        if can_pack(model) and find_packed(model) is None:
+            pack(model)
+    return model
 
 
 def raw_predictions(model: FieldModel, rows: Rows, n_threads: int = 1) -> NDArray[np.floating]:
@@ -49,7 +70,7 @@ def raw_predictions(model: FieldModel, rows: Rows, n_threads: int = 1) -> NDArra
     dense = sum(p.numel() for p in model.parameters())
     dense -= sum(p.numel() for p in model.sparse_tables().values())
     small = model.bias.device.type == "cpu" and len(rows) * dense < _WORTH_THREADS
-    with torch.inference_mode(), one_thread(small):
+    with torch.inference_mode(), limit_threads(1 if small else None):
         packed = None
         if HAS_KERNELS and not rows.storage.spread:
             from .packing import find_packed
@@ -95,8 +116,8 @@ def _by_kernels(
                 list(pool.map(work, range(n_parts)))
         return raw
     batch_size = min(max(_KERNEL_NUMBERS // max(rows.width * K, 1), 1), max(n_rows, 1))
-    room = np.empty((batch_size, entries.width, K) if model.uses_embeddings else (0, 0, 0))
-    room = room.astype(np.float32)
+    room_shape = (batch_size, entries.width, K) if model.uses_embeddings else (0, 0, 0)
+    room = np.empty(room_shape, dtype=np.float32)
     sums = np.empty((batch_size, K) if model.uses_pairs else (0, 0), dtype=np.float32)
     for first in range(0, n_rows, batch_size):
         last = min(first + batch_size, n_rows)

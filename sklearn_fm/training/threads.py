@@ -14,7 +14,7 @@ import joblib
 import torch
 from threadpoolctl import threadpool_limits
 
-__all__ = ["HAS_KERNELS", "count_threads", "limit_threads", "one_thread"]
+__all__ = ["HAS_KERNELS", "count_threads", "limit_threads"]
 
 #: Whether the compiled kernels can be used.
 HAS_KERNELS = importlib.util.find_spec("numba") is not None
@@ -36,25 +36,25 @@ def count_threads(n_jobs: int | None) -> int:
 
 
 @contextlib.contextmanager
-def one_thread(wanted: bool = True) -> Iterator[None]:
-    """Let torch and BLAS compute in the calling thread only, and restore them after.
+def limit_threads(limit: int | None) -> Iterator[None]:
+    """Let torch and BLAS use that many threads, and restore what was after.
 
     Parameters
     ----------
-    wanted : bool, default=True
-        False leaves all as it is.
+    limit : int or None
+        Number of threads; None leaves all as it is.
 
     Yields
     ------
     None
     """
-    if not wanted:
+    if limit is None:
         yield
         return
     n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(limit)
     try:
-        with threadpool_limits(limits=1, user_api="blas"):
+        with threadpool_limits(limits=limit, user_api="blas"):
             yield
     finally:
         torch.set_num_threads(n_threads)
