@@ -38,7 +38,7 @@ from .training.lbfgs import merge_equal_rows
 from .training.losses import Loss, SquaredError
 from .training.net import DivergenceError
 from .training.optimizers import ROW_RULES, StepOptions
-from .training.prediction import pack_for_prediction, raw_predictions
+from .training.prediction import pack_tables, raw_predictions
 from .training.threads import count_threads
 
 __all__ = ["BaseFieldEstimator"]
@@ -180,9 +180,10 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         check_consistent_rows(X, y)
         weight = check_sample_weight(sample_weight, len(y) if hasattr(y, "__len__") else X.shape[0])
         target, weight = self._encode_target(y, weight, go_on=go_on, classes=classes)
-        kept = np.flatnonzero(weight > 0)
+        counted = weight > 0
         encoded = self._encode(X) if go_on else self._fit_encoding(X, weight)
-        if len(kept) < len(weight):
+        if not counted.all():
+            kept = np.flatnonzero(counted)
             encoded, target, weight = encoded[kept], target[kept], weight[kept]
         return encoded, target, weight
 
@@ -222,7 +223,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         else:
             module = self._start_module(constant, generator.initial_seed())
         dtype = torch.float64 if full_batch else torch.float32
-        module = module.to(device, dtype)
+        module = pack_tables(module.to(device, dtype), self.solver_)
         as_rows: dict[str, Any] = {
             "positional": module.positional,
             "dtype": dtype,
@@ -263,7 +264,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
                 valid=valid,
                 stepper_state=stepper_state,
             )
-        self._module = pack_for_prediction(module.eval())
+        self._module = pack_tables(module.eval())
         return outcome
 
     def _conclude(self, outcome: Outcome, encoded: Encoded, target: NDArray[np.float64]) -> None:
@@ -437,7 +438,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
             module = module.to(state["bias"].dtype)
             module.load_state_dict(state)
             wanted = self._resolve_device(fallback=True)
-            self._module = pack_for_prediction(module.eval().to(wanted))
+            self._module = pack_tables(module.eval().to(wanted))
         return self._module
 
     def _start_module(self, constant: torch.Tensor, seed: int) -> FieldModel:

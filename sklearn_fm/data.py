@@ -5,14 +5,20 @@ It does not encode (see ``encoding``) and knows no model.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from .schema import FieldSchema
+
+try:
+    from .kernels.codes import to_entries as _to_entries
+except ImportError:  # numba is not installed
+    _to_entries = None
 
 if TYPE_CHECKING:
     import torch
@@ -194,19 +200,7 @@ class FieldArray(np.ndarray):
         ValueError
             If a code lies outside its field's vocabulary.
         """
-        schema = self.require_schema()
-        codes = np.asarray(self)
-        check_codes(codes, schema)
-        dtype: type[Any] = np.int32 if schema.table_size < 2**31 else np.int64
-        first = np.asarray(schema.offsets, dtype=dtype) + 1  # the row of code 0
-        if not schema.numeric_slots:
-            return np.add(codes, first, dtype=dtype, casting="unsafe")
-        numeric = np.zeros(schema.n_slots, dtype=bool)
-        numeric[list(schema.numeric_slots)] = True
-        out = np.empty(codes.shape, dtype=dtype)
-        out[:, numeric] = first[numeric] - 1
-        out[:, ~numeric] = np.add(codes[:, ~numeric], first[~numeric])
-        return out
+        return self._entries()[0]
 
     @property
     def values(self) -> NDArray[np.float32]:
@@ -215,13 +209,32 @@ class FieldArray(np.ndarray):
         1 for a code, the number itself in a numeric field and 0 where it is missing.
         Without numeric fields it is a read-only view of a single 1.
         """
-        slots = list(self.require_schema().numeric_slots)
-        if not slots:
-            return np.broadcast_to(np.float32(1), self.shape)
-        out = np.ones(self.shape, dtype=np.float32)
-        numbers = np.asarray(self)[:, slots]
-        out[:, slots] = np.where(np.isnan(numbers), 0, numbers)
-        return out
+        return self._entries()[1]
+
+    def _entries(self) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Indices and values, checked."""
+        schema, codes = self.require_schema(), np.ascontiguousarray(self)
+        dtype: type[Any] = np.int32 if schema.table_size < 2**31 else np.int64
+        limits = _Limits.of(schema)
+        indices = np.empty(codes.shape, dtype=dtype)
+        values = np.broadcast_to(np.float32(1), codes.shape)
+        room = np.empty((0, 0), dtype=np.float32)
+        if schema.numeric_slots:
+            values = room = np.empty(codes.shape, dtype=np.float32)
+        if _to_entries is not None and limits.are_exact_in(codes.dtype):
+            known = limits.first, limits.top, limits.numeric
+            if _to_entries(codes, *known, indices, room):
+                return indices, values
+        check_codes(codes, schema)
+        is_code = ~limits.numeric
+        indices[:, limits.numeric] = limits.first[limits.numeric]
+        shift = (limits.first[is_code] + 1).astype(dtype)
+        np.add(codes[:, is_code], shift, dtype=dtype, casting="unsafe", out=indices[:, is_code])
+        if schema.numeric_slots:
+            numbers = codes[:, limits.numeric]
+            values[:] = 1
+            values[:, limits.numeric] = np.where(np.isnan(numbers), 0, numbers)
+        return indices, values
 
     def to_torch(
         self, device: torch.device | str | None = None
@@ -242,9 +255,10 @@ class FieldArray(np.ndarray):
         """
         import torch
 
-        indices = torch.from_numpy(self.indices).to(device)
+        as_arrays = self._entries()
+        indices = torch.from_numpy(as_arrays[0]).to(device)
         if self.require_schema().numeric_slots:
-            return indices, torch.from_numpy(self.values).to(device)
+            return indices, torch.from_numpy(as_arrays[1]).to(device)
         return indices, torch.ones((), device=device).expand(indices.shape)
 
     # -- sparse ------------------------------------------------------------------------
@@ -308,6 +322,30 @@ class FieldArray(np.ndarray):
         out = np.where(numeric, 0, -1).astype(dtype) * np.ones((coo.shape[0], 1), dtype=dtype)
         out[coo.row, slot] = np.where(numeric[slot], coo.data, coo.col - offsets[slot] - 1)
         return cls._wrap(out, schema)
+
+
+class _Limits(NamedTuple):
+    """A schema as arrays with one number per slot."""
+
+    first: NDArray[np.int64]  # index of the unknown, or of the number
+    top: NDArray[np.int64]  # largest code
+    numeric: NDArray[np.bool_]
+    largest: int
+
+    @classmethod
+    @functools.lru_cache(maxsize=32)
+    def of(cls, schema: FieldSchema) -> _Limits:
+        top = np.asarray(schema.vocabulary_sizes, dtype=np.int64) - 2
+        numeric = np.zeros(schema.n_slots, dtype=bool)
+        numeric[list(schema.numeric_slots)] = True
+        first = np.asarray(schema.offsets, dtype=np.int64)
+        return cls(first, top, numeric, int(top[~numeric].max(initial=0)))
+
+    def are_exact_in(self, dtype: np.dtype[Any]) -> bool:
+        """Whether kernels know numbers of that type, and these can hold the codes."""
+        if dtype.char not in "bBhHiIlLqQfd" or not dtype.isnative:
+            return False
+        return dtype.kind != "f" or self.largest <= 2 ** (np.finfo(dtype).nmant + 1)
 
 
 def check_codes(codes: NDArray[Any], schema: FieldSchema) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .models.base import FieldModel
-from .training.prediction import pack_for_prediction
+from .training.prediction import pack_tables
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -65,7 +65,7 @@ class EpochEvents:
         return task.call_on_fit_task_end(
             **self.arguments,
             reconstruction_attributes=lambda: {
-                "_module": pack_for_prediction(copy.deepcopy(module).eval())
+                "_module": pack_tables(copy.deepcopy(module).eval())
             },
         )
 

@@ -16,15 +16,17 @@ MAY_IMPORT = {
     "__init__": "",
     "schema": "",
     "data": "schema numpy scipy torch",
+    "kernels": "schema numpy numba llvmlite",
     "layers": "schema torch",
     "models": "layers schema torch",
     "encoding": "data schema numpy scipy pandas sklearn",
-    "training": "data models numpy scipy pandas torch skorch threadpoolctl tqdm sklearn.metrics",
+    "training": "kernels data models layers numpy scipy pandas torch skorch joblib threadpoolctl "
+    "tqdm sklearn.metrics",
     "parameters": "numpy sklearn",
     "settings": "parameters schema sklearn",
     "checks": "data schema numpy scipy pandas sklearn",
     "inputs": "checks encoding data schema numpy scipy pandas sklearn",
-    "epoch_events": "models sklearn",
+    "epoch_events": "models training.prediction sklearn",
     "targets": "checks parameters training schema numpy sklearn",
     "base": "checks parameters settings inputs epoch_events encoding training models data schema "
     "numpy pandas scipy torch sklearn",
@@ -65,6 +67,8 @@ def test_imports_point_down(path):
         ("sklearn_fm.data", "torch sklearn skorch pandas"),
         ("sklearn_fm.models.fm", "sklearn skorch pandas"),
         ("sklearn_fm.encoding", "torch skorch"),
+        ("sklearn_fm.kernels.step", "torch sklearn skorch pandas"),
+        ("sklearn_fm.estimators", "numba"),  # does without it, slowly
     ],
 )
 def test_a_part_loads_no_more_than_that_part(module, absent):

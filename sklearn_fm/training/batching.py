@@ -233,8 +233,8 @@ def make_rows(
     Rows
     """
     n_rows = X.shape[0]
-    y = torch.zeros(n_rows) if target is None else torch.from_numpy(np.array(target, dtype=float))
-    w = torch.ones(n_rows) if weight is None else torch.from_numpy(np.array(weight, dtype=float))
+    y = torch.zeros(n_rows) if target is None else torch.from_numpy(np.ascontiguousarray(target))
+    w = torch.ones(n_rows) if weight is None else torch.from_numpy(np.ascontiguousarray(weight))
     y, w = y.to(dtype).to(device), w.to(dtype).to(device)  # some devices lack float64
     if isinstance(X, FieldArray):
         indices, values = X.to_torch(device)

@@ -20,7 +20,7 @@ from .threads import HAS_KERNELS, limit_threads
 if TYPE_CHECKING:
     from ..kernels.layout import Layout
 
-__all__ = ["pack_for_prediction", "raw_predictions", "weighted_loss"]
+__all__ = ["pack_tables", "raw_predictions", "weighted_loss"]
 
 # Numbers in the embeddings of a batch: 128 MB of float32 with torch, a few MB in the cache.
 _TORCH_NUMBERS = 2**25
@@ -29,13 +29,15 @@ _THREAD_ENTRIES = 2**17  # entries that are worth a thread
 _WORTH_THREADS = 1e8  # multiply-adds of the dense layers that are
 
 
-def pack_for_prediction(model: FieldModel) -> FieldModel:
+def pack_tables(model: FieldModel, solver: str = "none") -> FieldModel:
     """Lay a model's tables out for the kernels, where they can be used.
 
     Parameters
     ----------
     model : FieldModel
         Changed in place, unless it was packed before.
+    solver : str, default="none"
+        Whose state the rows shall have room for.
 
     Returns
     -------
@@ -46,7 +48,7 @@ def pack_for_prediction(model: FieldModel) -> FieldModel:
         from .packing import can_pack, find_packed, pack
 
         if can_pack(model) and find_packed(model) is None:
-            pack(model)
+            pack(model, solver)
     return model
 
 

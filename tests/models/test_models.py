@@ -174,6 +174,38 @@ def test_empty_slots_may_be_appended_unless_positional(name, n_outputs):
 
 
 @all_models
+def test_forward_is_the_bias_and_what_combine_makes_of_the_parts_that_are_used(name, options):
+    """Steppers and kernels compute the parts by themselves, and only those."""
+    model, (indices, values) = make(name, **options), some_rows()
+    linear, e = model.linear(indices, values), model.embedding(indices, values)
+    pairs = torch.from_numpy(reference.pairwise_sum(e.detach().numpy()))
+    truth = linear
+    if model.uses_pairs:
+        truth = truth + model.from_pairs(pairs)
+    if model.uses_embeddings:
+        truth = truth + model.from_embeddings(e)
+    used = pairs if model.uses_pairs else None, e if model.uses_embeddings else None
+    combined = model.combine(linear, *used)
+    assert_allclose(combined.detach(), truth.detach(), **EXACT)
+    assert_allclose((model.bias + combined).detach(), model(indices, values).detach(), **EXACT)
+
+
+@all_models
+def test_which_parts_are_used(name, options):
+    model, hidden = make(name, **options), options.get("hidden_layer_sizes", ())
+    assert bool(model.uses_embeddings) == bool(hidden)
+    assert bool(model.uses_pairs) == (name != "MF" or not hidden)
+
+
+@pytest.mark.parametrize("name", sklearn_fm.models.__all__)
+def test_pairs_of_one_output_count_by_their_total(name):
+    """Compiled kernels add them up without asking the model."""
+    model = make(name)
+    pairs = torch.randn(6, 3, generator=torch.Generator().manual_seed(3)).double()
+    assert torch.equal(model.from_pairs(pairs), pairs.sum(dim=1, keepdim=True))
+
+
+@all_models
 def test_relabelling_indices_with_table_rows_changes_nothing(name, options):
     model, (indices, values) = make(name, **options), some_rows()
     before = model(indices, values).detach()

@@ -99,20 +99,26 @@ def test_targets_are_zero_and_weights_one_when_omitted():
     assert rows.target.dtype == rows.weight.dtype == torch.float32
 
 
+def test_shuffled_covers_each_row_once(rows):
+    generator = torch.Generator().manual_seed(0)
+    order = rows.shuffled(generator)
+    assert order.dtype == torch.int64
+    assert sorted(order.tolist()) == list(range(N))
+    assert order.tolist() != list(range(N))
+    assert not torch.equal(rows.shuffled(generator), order)  # each epoch its own
+    assert torch.equal(rows.shuffled(torch.Generator().manual_seed(0)), order)
+
+
 @pytest.mark.parametrize("batch_size", [1, 5, N, 100])
-def test_shuffled_covers_each_row_once(rows, batch_size):
-    batches = list(rows.shuffled(batch_size, torch.Generator().manual_seed(0)))
-    seen = torch.cat([batch.target for batch in batches]).long()
-    assert sorted(seen.tolist()) == list(range(N))
-    assert seen.tolist() != list(range(N))
-    assert [len(b.target) for b in batches[:-1]] == [batch_size] * (len(batches) - 1)
-    assert 0 < len(batches[-1].target) <= batch_size
-    for batch in batches:  # features, target and weight move together
-        truth = rows.take(batch.target.long())
-        assert_array_equal(dense(*batch[:2], 8), dense(*truth[:2], 8))
-        assert torch.equal(batch.weight, truth.weight)
-    again = list(rows.shuffled(batch_size, torch.Generator().manual_seed(0)))
-    assert torch.equal(torch.cat([batch.target for batch in again]).long(), seen)
+def test_features_target_and_weight_move_together(rows, batch_size):
+    order = rows.shuffled(torch.Generator().manual_seed(0))
+    in_order = list(rows.in_order(1))
+    for chosen in order.split(batch_size):
+        batch = rows.take(chosen)
+        assert torch.equal(batch.target.long(), chosen)
+        truth = [in_order[row] for row in chosen]
+        assert_array_equal(dense(*batch[:2], 8), np.vstack([dense(*row[:2], 8) for row in truth]))
+        assert torch.equal(batch.weight, torch.cat([row.weight for row in truth]))
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 100])
@@ -134,8 +140,26 @@ def test_a_subset_is_its_rows_and_so_is_a_subset_of_it(rows):
         expected = rows.take(truth)
         assert_array_equal(dense(*part[:2], 8), dense(*expected[:2], 8))
         assert torch.equal(part.weight, expected.weight)
-    shuffled = subset.shuffled(3, torch.Generator().manual_seed(0))
-    assert sorted(t for b in shuffled for t in b.target.tolist()) == [2, 5, 9, 17]
+    shuffled = subset.shuffled(torch.Generator().manual_seed(0))
+    assert sorted(shuffled.tolist()) == [0, 1, 2, 3]  # positions in the subset
+    assert sorted(subset.take(shuffled).target.tolist()) == [2, 5, 9, 17]
+
+
+def test_a_subset_tells_where_its_rows_are_stored(rows):
+    """Kernels read the storage itself; a subset of a subset leads all the way down."""
+    wanted = torch.tensor([1, 0, 1])
+    subset = rows.subset(torch.tensor([9, 2, 17, 5]))
+    inner = subset.subset(torch.tensor([3, 0]))
+    for part, truth in ((rows, [1, 0, 1]), (subset, [2, 9, 2]), (inner, [9, 5, 9])):
+        assert part.storage is rows
+        assert part.locate(wanted).tolist() == truth
+        assert part.take(wanted).target.tolist() == truth
+
+
+def test_no_batch_is_wider_than_width(rows):
+    assert rows.take(slice(None)).indices.shape[1] == rows.width
+    subset = rows.subset(torch.tensor([3, 1]))
+    assert subset.take(slice(None)).indices.shape[1] <= subset.width
 
 
 @pytest.mark.parametrize("make", [field_array, ragged])
@@ -143,4 +167,5 @@ def test_no_rows(make):
     rows = make_rows(make()[:0])
     assert len(rows) == 0
     assert list(rows.in_order(4)) == []
+    assert len(rows.shuffled(torch.Generator())) == 0
     assert len(rows.take(slice(None)).target) == 0

@@ -6,15 +6,15 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
-from sklearn.linear_model import LogisticRegression, Ridge
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.linear_model import ElasticNet, LogisticRegression, Ridge
 
 from sklearn_fm import FieldArray, FieldSchema
 from sklearn_fm.models import FM, MF, DeepFM
 from sklearn_fm.training.batching import Batch, make_rows
 from sklearn_fm.training.losses import BinaryLogLoss, MultinomialLogLoss, SquaredError
-from sklearn_fm.training.optimizers import ROW_RULES
-from sklearn_fm.training.steppers import StepOptions, TorchStepper
+from sklearn_fm.training.optimizers import ROW_RULES, StepOptions
+from sklearn_fm.training.steppers import TorchStepper
 
 SCHEMA = FieldSchema.from_sizes([5, 1, 4])
 PLAIN = {"solver": "sgd", "solver_dense": "sgd"}
@@ -58,10 +58,10 @@ def some_batch(B=32, *, n_classes=2, seed=1, weight=None):
     return Batch(*(torch.from_numpy(a) for a in arrays))
 
 
-def stepper(model, loss, total_weight=1000.0, **options):
+def stepper(model, loss, total_weight=1000.0, batch_size=32, **options):
     model.train()
     generator = torch.Generator().manual_seed(0)
-    return TorchStepper(model, loss, StepOptions(**options), total_weight, generator)
+    return TorchStepper(model, loss, StepOptions(**options), total_weight, generator, batch_size)
 
 
 def copy_of(model):
@@ -84,7 +84,8 @@ def test_gradients_are_those_of_autograd_through_forward(name, B):
     twin = copy.deepcopy(model).train()
     value = (loss.value(twin(batch.indices, batch.values), batch.target) * batch.weight).sum()
     value.backward()
-    step = stepper(model, loss, **PLAIN, learning_rate=float(B), learning_rate_dense=float(B))
+    rates = {"learning_rate": float(B), "learning_rate_dense": float(B)}
+    step = stepper(model, loss, batch_size=B, **PLAIN, **rates)
     assert_allclose(step.step(batch), value.detach(), rtol=1e-12)
     step.settle()
     for (key, parameter), change in zip(
@@ -101,11 +102,114 @@ def test_an_index_twice_in_one_row_sums_its_gradients():
     batch = Batch(indices, values, torch.tensor([0.0, 1.0]).double(), torch.ones(2).double())
     twin, before = copy.deepcopy(model), copy_of(model)
     (loss.value(twin(indices, values), batch.target)).sum().backward()
-    stepper(model, loss, **PLAIN, learning_rate=2.0, learning_rate_dense=2.0).step(batch)
+    rates = {"learning_rate": 2.0, "learning_rate_dense": 2.0}
+    stepper(model, loss, batch_size=2, **PLAIN, **rates).step(batch)
     for (key, p), change in zip(
         twin.named_parameters(), changes(model, before).values(), strict=True
     ):
         assert_allclose(change, p.grad, rtol=1e-9, atol=1e-12, err_msg=key)
+
+
+@pytest.mark.parametrize("l2", [0.0, 2.0])
+@all_models
+def test_a_short_batch_counts_for_less(name, l2):
+    """A row pulls as hard in the last batch of an epoch as in a full one, penalties too."""
+
+    def move(batch_size):
+        model, loss = make(name)
+        batch, before = some_batch(n_classes=loss.n_outputs), copy_of(model)
+        rates = {"learning_rate": 1e-6, "learning_rate_dense": 1e-6}
+        penalties = {"l2_linear": l2, "l2_embedding": l2, "l2_dense": l2}
+        step = stepper(model, loss, batch_size=batch_size, **PLAIN, **rates, **penalties)
+        step.step(batch)
+        step.settle()
+        return changes(model, before)
+
+    full, short = move(32), move(128)
+    for key, change in full.items():
+        assert_allclose(short[key], change / 4, rtol=1e-4, atol=1e-13, err_msg=key)
+
+
+@pytest.mark.parametrize("solver", ["adagrad", "adam", "ftrl"])
+def test_adaptive_rules_of_the_tables_see_summed_gradients(solver):
+    """So that an index moves alike whatever the size of the batch it occurs in."""
+    ends = []
+    for batch_size in (32, 128):
+        model, loss = make("FM")
+        step = stepper(model, loss, batch_size=batch_size, solver=solver, l2_linear=2.0)
+        step.step(some_batch())
+        step.settle()
+        ends.append(copy_of(model))
+    for key in ends[0]:
+        assert torch.equal(*(end[key] for end in ends)), key
+
+
+@pytest.mark.parametrize("name", ["FM", "FM of 3 classes", "DeepFM"])
+@pytest.mark.parametrize("solver", sorted(ROW_RULES))
+def test_the_bias_is_trained_by_the_rule_of_the_tables(solver, name):
+    """As one more row, with the tables' learning rate."""
+    model, loss = make(name)
+    batch, before = some_batch(n_classes=loss.n_outputs), copy_of(model)
+    twin = copy.deepcopy(model).train()
+    value = (loss.value(twin(batch.indices, batch.values), batch.target) * batch.weight).sum()
+    g = torch.autograd.grad(value, twin.bias)[0].numpy()
+    step = stepper(model, loss, solver=solver, learning_rate=0.2, learning_rate_dense=0.0)
+    assert set(step.rules) == {"linear", "embedding", "bias"}
+    optimized = [p for group in step.optimizer.param_groups for p in group["params"]]
+    assert all(p is not model.bias for p in [*step.dense, *optimized])
+    step.step(batch)
+    direction = {
+        "sgd": g / 32,
+        "adam": np.sign(g),
+        "adagrad": g / np.sqrt(0.1 + (g**2).mean()),
+        "ftrl": g / np.sqrt(0.1 + g**2),
+    }
+    assert_allclose(changes(model, before)["bias"], 0.2 * direction[solver], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["FM", "DeepFM"])
+@pytest.mark.parametrize("solver", sorted(ROW_RULES))
+def test_a_slot_of_value_zero_is_no_occurrence_of_its_index(solver, name):
+    """Nothing is noted of the index, whether the slot is padding or a number that is 0."""
+    model, loss = make(name)
+    step = stepper(model, loss, solver=solver, l2_linear=1.0, l2_embedding=1.0)
+    batch = some_batch()
+    empty, seen = batch.indices[:, 0] == 3, batch.indices[:, 2] == 7
+    assert empty.any()
+    assert seen.sum() > 1
+    batch.values[empty, 0] = 0.0
+    batch.values[:, 1] = 0.0
+    batch.values[seen.nonzero()[0], 2] = 0.0  # once without, else with a value
+    before = copy_of(model)
+    state = {key: value.clone() for key, value in step.table_state().items()}
+    step.step(batch)
+    moved = (model.linear.weight != before["linear.weight"]).any(dim=1)
+    expected = set(batch.indices[batch.values != 0].tolist())
+    assert expected & {3, 5, 7} == {7}
+    assert set(moved.nonzero().flatten().tolist()) == expected
+    for key, value in step.table_state().items():
+        if len(value) == SCHEMA.table_size:
+            noted = (value != state[key]).any(dim=1)
+            assert set(noted.nonzero().flatten().tolist()) == expected, key
+    if solver == "adam":
+        for table in ("linear", "embedding"):
+            count = step.rules[table].count.flatten()
+            assert count[[3, 5]].tolist() == [0, 0]
+            assert count[7] == 1
+
+
+@pytest.mark.parametrize("solver", sorted(ROW_RULES))
+@pytest.mark.parametrize("n_slots", [0, 2])
+def test_rows_without_a_value_train_the_bias_alone(solver, n_slots):
+    """Empty rows of a sparse matrix, padded to the longest of their batch or not at all."""
+    model, loss = make("FM")
+    indices = torch.zeros(4, n_slots, dtype=torch.int32)
+    values = torch.zeros(4, n_slots, dtype=torch.float64)
+    ones = torch.ones(4, dtype=torch.float64)
+    before = copy_of(model)
+    stepper(model, loss, solver=solver).step(Batch(indices, values, ones, ones))
+    moved = {key for key, change in changes(model, before).items() if change.any()}
+    assert moved == {"bias"}
 
 
 @all_models
@@ -182,15 +286,7 @@ def test_descent_ends_at_the_linear_model_of_scikit_learn(task, l2_linear):
     model = FM(X.schema, 2, n_outputs=loss.n_outputs, init_scale=0).double()
     rows = make_rows(X, target, dtype=torch.float64)
     rate = 0.25
-    step = stepper(
-        model,
-        loss,
-        64,
-        **PLAIN,
-        learning_rate=rate,
-        learning_rate_dense=rate,
-        l2_linear=l2_linear,
-    )
+    step = stepper(model, loss, 64, 64, **PLAIN, learning_rate=rate, l2_linear=l2_linear)
     batch = rows.take(slice(None))
     for _ in range(900):
         step.step(batch)
@@ -204,6 +300,98 @@ def test_descent_ends_at_the_linear_model_of_scikit_learn(task, l2_linear):
         assert_allclose(raw[:, 0], truth.predict(one_hot.toarray()), atol=tolerance)
     else:
         assert_allclose(loss.predict(raw), truth.predict_proba(one_hot), atol=tolerance)
+
+
+@pytest.mark.parametrize("batch_size", [64, 16])
+@pytest.mark.parametrize("l2_linear", [0.0, 2.0])
+def test_ftrl_ends_at_the_elastic_net_of_scikit_learn(l2_linear, batch_size):
+    """The bias has no prior, no more than scikit-learn's intercept."""
+    rng = np.random.default_rng(0)
+    X = FieldArray(
+        np.column_stack([rng.integers(-1, 4, 64), rng.integers(-4, 5, 64) / 4]),
+        FieldSchema.from_sizes([5, 1]),
+    )
+    target = 3 + X[:, 1] + (X[:, 0] > 2) + 0.5 * rng.normal(size=64)
+    one_hot, l1_linear = X.to_csr().astype(float).toarray(), 3.0
+    strength = l1_linear + l2_linear
+    truth = ElasticNet(strength / 64, l1_ratio=l1_linear / strength, tol=1e-12, max_iter=10**5)
+    truth.fit(one_hot, target)
+    model = FM(X.schema, 2, init_scale=0).double()
+    rows = make_rows(X, target, dtype=torch.float64)
+    penalties = {"l1_linear": l1_linear, "l2_linear": l2_linear}
+    step = stepper(
+        model, SquaredError(), 64, batch_size, solver="ftrl", learning_rate=0.5, **penalties
+    )
+    for _ in range(300):
+        step.run(rows, rows.shuffled(step.generator))
+        step.settle()
+    w = model.linear.weight.detach().flatten().numpy()
+    tolerance = 1e-3 if batch_size == 64 else 2e-2
+    assert_allclose(w, truth.coef_, atol=tolerance)
+    assert_allclose(model.bias.detach(), truth.intercept_, atol=tolerance)
+    assert_array_equal(w == 0, truth.coef_ == 0)
+    assert 0 < (w == 0).sum() < len(w)
+
+
+@pytest.mark.parametrize("solver", sorted(ROW_RULES))
+def test_penalties_may_change_between_steps(solver):
+    """Where all has been paid, a stepper goes on as if it had been made with the new ones."""
+    options = {"solver": solver, "l2_linear": 1.0, "l2_embedding": 2.0}
+    step = stepper(*make("FM"), **options)
+    assert step.penalties == {"linear": 1, "embedding": 2, "bias": 0}
+    step.step(some_batch())
+    step.settle()
+    new = {**options, "l2_linear": 7.0, "l2_embedding": 8.0}
+    other = stepper(copy.deepcopy(step.model), step.loss, **new)
+    other.load_state(step.state())
+    step.set_penalty("linear", 7.0)
+    step.set_penalty("embedding", 8.0)
+    assert step.penalties == other.penalties == {"linear": 7, "embedding": 8, "bias": 0}
+    ends = [go_on(each, [some_batch(seed=5), some_batch(seed=6)]) for each in (step, other)]
+    for key in ends[0]:
+        assert torch.equal(*(end[key] for end in ends)), key
+
+
+# -- runs over many rows -----------------------------------------------------------------
+
+
+def some_rows(n=40):
+    batch = some_batch(n)
+    codes = batch.indices.numpy() - np.array([[0, 5, 6]])
+    X = FieldArray(np.column_stack([codes[:, 0] - 1, batch.values[:, 1], codes[:, 2] - 1]), SCHEMA)
+    return make_rows(X, batch.target.numpy(), batch.weight.numpy(), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", ["FM", "DeepFM"])
+@pytest.mark.parametrize("subset", [False, True])
+def test_a_run_is_its_steps(name, subset):
+    """On consecutive batches of the order given, the last of them short."""
+    rows = some_rows()
+    if subset:
+        rows = rows.subset(torch.arange(40).flip(0)[:37])
+    order = rows.shuffled(torch.Generator().manual_seed(0))[:35]
+    options = {"batch_size": 16, "unknown_dropout": 0.2, "l2_linear": 1.0, "l2_embedding": 2.0}
+    step, other = (stepper(*make(name), **options) for _ in range(2))
+    losses = step.run(rows, order)
+    expected = [other.step(rows.take(order[a:b])) for a, b in ((0, 16), (16, 32), (32, 35))]
+    assert isinstance(losses, np.ndarray)
+    assert_array_equal(losses, torch.stack(expected).numpy())
+    for each in (step, other):
+        each.settle()
+    for key, value in copy_of(step.model).items():
+        assert torch.equal(value, other.model.state_dict()[key]), key
+
+
+def test_a_run_ends_at_the_first_loss_that_is_not_finite():
+    rows = some_rows()
+    rows.target[20] = float("nan")
+    step, other = (stepper(*make("DeepFM"), batch_size=8) for _ in range(2))
+    losses = step.run(rows, torch.arange(40))
+    assert np.isfinite(losses).tolist() == [True, True, False]
+    other.run(rows, torch.arange(16))
+    for key, value in copy_of(step.model).items():
+        assert torch.equal(value, other.model.state_dict()[key]), key
+    assert_trees_equal(step.state(), other.state())
 
 
 # -- promises ----------------------------------------------------------------------------
@@ -248,7 +436,8 @@ def test_unknown_dropout_trains_unknown_rows_with_the_asked_share():
     indices = torch.tensor([[1, 3, 6]], dtype=torch.int32).expand(B, -1)
     one = torch.ones(B, dtype=torch.float64)
     batch = Batch(indices, torch.ones(B, 3, dtype=torch.float64), one, one)
-    step = stepper(model, SquaredError(), **PLAIN, learning_rate=1.0, unknown_dropout=0.3)
+    options = {"learning_rate": 1.0, "unknown_dropout": 0.3}
+    step = stepper(model, SquaredError(), batch_size=B, **PLAIN, **options)
     step.step(batch)
     occurrence = model.linear.weight.detach().flatten().numpy()  # shares of the batch
     assert_allclose(occurrence[[0, 4]], 0.3, atol=0.015)  # 4 to 5 standard deviations
@@ -323,7 +512,7 @@ def halfway(solver, solver_dense):
     """A stepper after a settled epoch, and the batches of the next one."""
     model, loss = make()
     options = {"solver": solver, "solver_dense": solver_dense}
-    options |= {"l2_linear": 1.0, "l2_embedding": 2.0, "l2_dense": 3.0}
+    options |= {"l1_linear": 0.5, "l2_linear": 1.0, "l2_embedding": 2.0, "l2_dense": 3.0}
     step = stepper(model, loss, **options)
     for seed in range(3):
         step.step(some_batch(seed=seed))
