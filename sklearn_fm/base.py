@@ -38,7 +38,7 @@ from .training.lbfgs import merge_equal_rows
 from .training.losses import Loss, SquaredError
 from .training.net import DivergenceError
 from .training.optimizers import ROW_RULES, StepOptions
-from .training.prediction import pack_tables, raw_predictions
+from .training.prediction import pack_tables, predict_encoded
 from .training.threads import count_threads
 
 __all__ = ["BaseFieldEstimator"]
@@ -501,14 +501,8 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         """Raw predictions, (n_rows, C)."""
         check_is_fitted(self)
         encoded = self._encode(self._check_X(X, reset=False))
-        module = self.module_
-        rows = make_rows(
-            encoded,
-            positional=module.positional,
-            dtype=module.bias.dtype,
-            device=module.bias.device,
-        )
-        return raw_predictions(module, rows, count_threads(self.n_jobs)).astype(np.float64)
+        n_threads = count_threads(self.n_jobs)
+        return predict_encoded(self.module_, encoded, n_threads).astype(np.float64)
 
     # -- contract ----------------------------------------------------------------------
 

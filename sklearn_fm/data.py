@@ -15,11 +15,6 @@ from scipy import sparse
 
 from .schema import FieldSchema
 
-try:
-    from .kernels.codes import to_entries as _to_entries
-except ImportError:  # numba is not installed
-    _to_entries = None
-
 if TYPE_CHECKING:
     import torch
 
@@ -200,7 +195,7 @@ class FieldArray(np.ndarray):
         ValueError
             If a code lies outside its field's vocabulary.
         """
-        return self._entries()[0]
+        return self.indices_and_values()[0]
 
     @property
     def values(self) -> NDArray[np.float32]:
@@ -209,10 +204,18 @@ class FieldArray(np.ndarray):
         1 for a code, the number itself in a numeric field and 0 where it is missing.
         Without numeric fields it is a read-only view of a single 1.
         """
-        return self._entries()[1]
+        return self.indices_and_values()[1]
 
-    def _entries(self) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        """Indices and values, checked."""
+    def indices_and_values(self) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Return both in one pass over the codes.
+
+        Returns
+        -------
+        indices : ndarray of shape (n_rows, n_slots)
+            As the attribute.
+        values : ndarray of shape (n_rows, n_slots)
+            As the attribute.
+        """
         schema, codes = self.require_schema(), np.ascontiguousarray(self)
         dtype: type[Any] = np.int32 if schema.table_size < 2**31 else np.int64
         limits = _Limits.of(schema)
@@ -221,15 +224,16 @@ class FieldArray(np.ndarray):
         room = np.empty((0, 0), dtype=np.float32)
         if schema.numeric_slots:
             values = room = np.empty(codes.shape, dtype=np.float32)
-        if _to_entries is not None and limits.are_exact_in(codes.dtype):
+        to_entries = _compiled_to_entries()
+        if to_entries is not None and limits.are_exact_in(codes.dtype):
             known = limits.first, limits.top, limits.numeric
-            if _to_entries(codes, *known, indices, room):
+            if to_entries(codes, *known, indices, room):
                 return indices, values
         check_codes(codes, schema)
         is_code = ~limits.numeric
         indices[:, limits.numeric] = limits.first[limits.numeric]
         shift = (limits.first[is_code] + 1).astype(dtype)
-        np.add(codes[:, is_code], shift, dtype=dtype, casting="unsafe", out=indices[:, is_code])
+        indices[:, is_code] = np.add(codes[:, is_code], shift, dtype=dtype, casting="unsafe")
         if schema.numeric_slots:
             numbers = codes[:, limits.numeric]
             values[:] = 1
@@ -255,7 +259,7 @@ class FieldArray(np.ndarray):
         """
         import torch
 
-        as_arrays = self._entries()
+        as_arrays = self.indices_and_values()
         indices = torch.from_numpy(as_arrays[0]).to(device)
         if self.require_schema().numeric_slots:
             return indices, torch.from_numpy(as_arrays[1]).to(device)
@@ -322,6 +326,16 @@ class FieldArray(np.ndarray):
         out = np.where(numeric, 0, -1).astype(dtype) * np.ones((coo.shape[0], 1), dtype=dtype)
         out[coo.row, slot] = np.where(numeric[slot], coo.data, coo.col - offsets[slot] - 1)
         return cls._wrap(out, schema)
+
+
+@functools.cache
+def _compiled_to_entries() -> Callable[..., bool] | None:
+    """Kernel for `FieldArray.indices_and_values`, if numba is installed."""
+    try:
+        from .kernels.codes import to_entries
+    except ImportError:
+        return None
+    return to_entries
 
 
 class _Limits(NamedTuple):

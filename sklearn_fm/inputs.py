@@ -68,7 +68,10 @@ class FieldInputMixin:
             )
         as_sparse = sparse.issparse(X) or (not reset and self._sparse_input)
         if (hasattr(X, "columns") and not as_sparse) or isinstance(X, FieldArray):
-            validate_data(self, X, reset=reset, skip_check_array=True)
+            # Encoded rows without names need no look at names, which costs more than one row.
+            nameless = isinstance(X, FieldArray) and not hasattr(self, "feature_names_in_")
+            if reset or not nameless or X.shape[1:] != (self.n_features_in_,):
+                validate_data(self, X, reset=reset, skip_check_array=True)
             if not X.shape[0] or not X.shape[1]:
                 what = "sample(s)" if not X.shape[0] else "feature(s)"
                 raise ValueError(

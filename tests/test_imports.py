@@ -15,7 +15,7 @@ ROOT = Path(sklearn_fm.__file__).parent
 MAY_IMPORT = {
     "__init__": "",
     "schema": "",
-    "data": "schema numpy scipy torch",
+    "data": "kernels schema numpy scipy torch",
     "kernels": "schema numpy numba llvmlite",
     "layers": "schema torch",
     "models": "layers schema torch",

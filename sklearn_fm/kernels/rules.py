@@ -16,13 +16,9 @@ from .simd import fill, load, pointer, root, store, total
 
 __all__ = ["COMPILE", "INLINE", "Step", "fetch", "settle", "take_step"]
 
-#: Sums may be reordered and fused, but infinities and NaN keep their meaning.
-COMPILE: dict[str, Any] = {
-    "nogil": True,
-    "cache": True,
-    "error_model": "numpy",
-    "fastmath": {"contract", "nsz", "reassoc", "arcp", "afn"},
-}
+#: Without "fastmath": it lets a sum depend on how a loop was unrolled, hence on how many columns a
+#: thread has.
+COMPILE: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 INLINE: dict[str, Any] = COMPILE | {"forceinline": True}
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
@@ -63,7 +59,7 @@ def _ftrl_weight(z: np.float32, n: np.float32, step: Step) -> np.float32:
 @njit(**INLINE)
 def _embedding_shrinkage(L: Any, table: Any, t: int, step: Step) -> np.float32:
     """Factor that the vector of the row at t owes to its prior."""
-    missed = step.clock - table[t + L.clock]
+    missed = max(step.clock - table[t + L.clock], _ZERO)  # others may be ahead in Hogwild
     return _shrinkage(missed * step.l2_embedding * table[t + L.scale_v])
 
 
@@ -73,7 +69,7 @@ def _weight(L: Any, table: Any, t: int, c: int, step: Step) -> np.float32:
     if L.rule == FTRL:
         z = table[t + L.own + 1 + c]
         return _ftrl_weight(z, table[t + L.own + 1 + L.C + c], step)
-    missed = step.clock - table[t + L.clock]
+    missed = max(step.clock - table[t + L.clock], _ZERO)
     shrink = _shrinkage(missed * step.l2_linear * table[t + L.scale_w])
     return table[t + L.K + c] * shrink
 

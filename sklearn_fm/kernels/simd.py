@@ -20,7 +20,6 @@ __all__ = ["as_int32", "fill", "load", "pointer", "prefetch", "root", "store", "
 
 _FLOAT = ir.FloatType()
 _INT32 = ir.IntType(32)
-_FLAGS = ("contract", "nsz", "reassoc", "arcp", "afn")  # infinities and NaN keep their meaning
 
 
 class Vector(types.Type):
@@ -137,7 +136,7 @@ def total(typing_context: Any, vector: Any) -> Any:
                 )
                 for start in (0, n)
             ]
-            part = builder.fadd(*halves, flags=_FLAGS)
+            part = builder.fadd(*halves)
         return builder.extract_element(part, ir.Constant(_INT32, 0))
 
     return types.float32(vector), generate
@@ -161,7 +160,7 @@ def _arithmetic(operation: str) -> Any:
     @intrinsic
     def compute(typing_context: Any, left: Any, right: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return getattr(builder, operation)(*args, flags=_FLAGS)
+            return getattr(builder, operation)(*args)
 
         return left(left, right), generate
 

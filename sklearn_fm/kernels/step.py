@@ -85,11 +85,13 @@ class Scratch(NamedTuple):
 
 
 class Team(NamedTuple):
-    """The part of this thread in a step."""
+    """The part of this thread in a step, and the steps that its team takes."""
 
     part: int
     n_parts: int
     sync: Any
+    first_batch: int = 0
+    every: int = 1  # of which batch, counted from the first
 
 
 @njit(**INLINE)
@@ -186,7 +188,9 @@ def _collect(
         s.first_entry[b] = entry
         for e in range(rows.starts[order[b]], rows.starts[order[b] + 1]):
             i = np.int64(rows.columns[e])
-            if _owns(team.part, team.n_parts, i):
+            if rows.data[e * rows.stride] == _ZERO:
+                s.place[entry] = np.int32(s.capacity)
+            elif _owns(team.part, team.n_parts, i):
                 q = _find(L, table, i, s, first, count, step)
                 count += q == count
                 s.place[entry] = np.int32(q)
@@ -267,8 +271,8 @@ def _update(
         for b in range(m):
             p0 = s.first_entry[b] - rows.starts[order[b]]
             for e in range(rows.starts[order[b]], rows.starts[order[b] + 1]):
-                if _owns(team.part, team.n_parts, np.int64(rows.columns[e])):
-                    x = rows.data[e * rows.stride]
+                x = rows.data[e * rows.stride]
+                if x != _ZERO and _owns(team.part, team.n_parts, np.int64(rows.columns[e])):
                     q = s.place[p0 + e] * L.work_width
                     _add_gradient(L, b, x, q, s, de, 0, False)
     for q in range(_first_work(s, team), count):
@@ -350,7 +354,7 @@ def train_fm(
     entries, s = row_pointers(rows), _scratch_pointers(scratch)
     target, weight = pointer(loss.target), pointer(loss.weight)
     part, n_parts = team.part, team.n_parts
-    for batch in range(len(paid)):
+    for batch in range(team.first_batch, len(paid), team.every):
         chosen = pointer(order[batch * batch_size :])
         m = min(batch_size, len(order) - batch * batch_size)
         now = Step(

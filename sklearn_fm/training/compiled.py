@@ -23,7 +23,7 @@ from ..models.base import FieldModel
 from .batching import Batch, Rows
 from .losses import BinaryLogLoss, Loss, SquaredError
 from .optimizers import StepOptions
-from .packing import entries_of, pack
+from .packing import entries_of, flat_entries, pack
 from .steppers import Stepper
 
 __all__ = ["CompiledStepper"]
@@ -53,7 +53,7 @@ class CompiledStepper(Stepper):
         self.layout, self.table = layout, table
         self._penalties = {"linear": options.l2_linear, "embedding": options.l2_embedding}
         self._clock = 0.0
-        self._paid = torch.zeros(2)  # penalties of the linear term, for "ftrl"
+        self._paid = torch.zeros(2, dtype=torch.float64)  # of the linear term, for "ftrl"
         self._sync = make_sync()
         self._pool: ThreadPoolExecutor | None = None
         if options.n_threads > 1:
@@ -145,7 +145,7 @@ class CompiledStepper(Stepper):
             if name.startswith("linear."):
                 state[name.replace("linear.", "bias.")] = column[-1:]
         if self.options.solver == "ftrl":
-            state |= {"linear.paid": self._paid, "bias.paid": torch.zeros(2)}
+            state |= {"linear.paid": self._paid, "bias.paid": torch.zeros(2, dtype=torch.float64)}
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -155,6 +155,10 @@ class CompiledStepper(Stepper):
         K, C = L.embedding_dim, L.C
         if self.options.solver in ("adagrad", "ftrl"):
             table[:, L.scale_v] = table[:, L.own] ** -0.5
+        if self.options.solver == "ftrl":  # the same weights at another learning rate
+            root = np.sqrt(table[:, L.own + 1 + C : L.own + 1 + 2 * C])
+            change = 1 / state["learning_rate"] - 1 / self.options.learning_rate
+            table[:, L.own + 1 : L.own + 1 + C] += table[:, L.K : L.K + C] * root * change
         if self.options.solver == "adagrad":
             table[:, L.scale_w] = table[:, L.own + 1] ** -0.5
         if self.options.solver == "adam":
@@ -176,6 +180,8 @@ class CompiledStepper(Stepper):
         )
 
     def _run_fm(self, rows: Rows, order: Tensor) -> NDArray[np.float64]:
+        if not len(order):
+            return np.zeros(0)
         storage = rows.storage
         entries = entries_of(storage)
         weight = storage.weight.numpy()
@@ -194,42 +200,26 @@ class CompiledStepper(Stepper):
         n_entries = self._most_entries(entries, chosen)
         losses = np.zeros(len(starts))
         if options.deterministic or n_parts == 1:
-            scratch = self._room(1, n_entries, n_parts)[0]
-            reported = [losses, *(np.zeros(len(starts)) for _ in range(n_parts - 1))]
-
-            def work(part: int) -> None:
-                train_fm(
-                    self.layout,
-                    self.table,
-                    entries,
-                    chosen,
-                    self.batch_size,
-                    loss,
-                    step,
-                    paid,
-                    scratch,
-                    reported[part],
-                    Team(part, n_parts, self._sync),
-                )
-        else:
+            rooms = self._room(1, n_entries, n_parts) * n_parts
+            teams = [Team(part, n_parts, self._sync, 0, 1) for part in range(n_parts)]
+        else:  # Hogwild: each thread is a team of its own, for some of the batches
             rooms = self._room(n_parts, n_entries, 1)
-            cuts = [len(starts) * part // n_parts for part in range(n_parts + 1)]
+            teams = [Team(0, 1, self._sync, part, n_parts) for part in range(n_parts)]
 
-            def work(part: int) -> None:
-                first, last = cuts[part], cuts[part + 1]
-                train_fm(
-                    self.layout,
-                    self.table,
-                    entries,
-                    chosen[first * self.batch_size : last * self.batch_size],
-                    self.batch_size,
-                    loss,
-                    step,
-                    paid[first:last],
-                    rooms[part],
-                    losses[first:last],
-                    Team(0, 1, self._sync),
-                )
+        def work(part: int) -> None:
+            train_fm(
+                self.layout,
+                self.table,
+                entries,
+                chosen,
+                self.batch_size,
+                loss,
+                step,
+                paid,
+                rooms[part],
+                losses,
+                teams[part],
+            )
 
         run_parts(self._pool, n_parts, work, self._sync)
         self._advance(float(shares.sum()))
@@ -316,12 +306,13 @@ class CompiledStepper(Stepper):
     # -- helpers -------------------------------------------------------------------------
 
     def _team(self, part: int) -> Team:
-        return Team(part, self.options.n_threads, self._sync)
+        return Team(part, self.options.n_threads, self._sync, 0, 1)
 
     def _advance(self, share: float) -> None:
         """Let the clocks go on by a share of all training weight."""
         self._clock += self.learning_rate * share
-        self._paid += torch.tensor([self.options.l1_linear, self._penalties["linear"]]) * share
+        penalties = self.options.l1_linear, self._penalties["linear"]
+        self._paid += torch.tensor(penalties, dtype=torch.float64) * share
 
     def _make_step(self, clock: float) -> Step:
         numbers = (
@@ -336,7 +327,7 @@ class CompiledStepper(Stepper):
 
     def _most_entries(self, entries: Entries, order: NDArray[np.int64]) -> int:
         """Entries of the largest batch."""
-        if entries.width:
+        if entries.width or not len(order):
             return self.batch_size * entries.width
         lengths = entries.starts[order + 1] - entries.starts[order]
         return int(np.add.reduceat(lengths, np.arange(0, len(order), self.batch_size)).max())
@@ -383,6 +374,4 @@ def _kernel_loss(loss: Loss, target: NDArray[Any], weight: NDArray[Any]) -> Kern
 
 def _batch_entries(batch: Batch) -> Entries:
     """Entries of a batch that stands by itself."""
-    columns = batch.indices.contiguous().numpy().reshape(-1)
-    data = batch.values.contiguous().numpy().reshape(-1)
-    return Entries(batch.indices.shape[1], np.zeros(1, dtype=np.int64), columns, data, 1)
+    return flat_entries(batch.indices.contiguous().numpy(), batch.values.contiguous().numpy())

@@ -279,11 +279,15 @@ class RowFTRL(RowRule):
         self.squares = torch.full_like(weight, initial_accumulator)
         # The sum of gradients that makes the start values optimal.
         self.sums = -weight * self.squares.sqrt() / learning_rate
-        self.paid = torch.zeros(2)  # l1 t and l2 t
+        self.paid = torch.zeros(2, dtype=torch.float64)  # l1 t and l2 t
 
     def state(self) -> dict[str, Tensor]:
         """Sums of gradients and squares, and the penalties paid."""
         return {"sums": self.sums, "squares": self.squares, "paid": self.paid}
+
+    def change_rate(self, before: float) -> None:
+        """Make sums that were taken at another learning rate give the same weights at this one."""
+        self.sums += self.weight * self.squares.sqrt() * (1 / before - 1 / self.rate)
 
     def fetch(self, rows: Any) -> Tensor:
         """Rows of the table as the sums say."""
@@ -294,15 +298,17 @@ class RowFTRL(RowRule):
     def update(
         self, rows: Tensor, values: Tensor, gradient: Tensor, *, learning_rate: float, share: float
     ) -> None:
-        """Add a gradient to the sums, and put the weights that follow back."""
+        """Add a gradient to the sums, and put the weights that follow back.
+
+        The learning rate is that of the construction: one for all gradients in the sum.
+        """
         before = self.squares[rows]
         squares = before + gradient.square()
-        growth = (squares.sqrt() - before.sqrt()) / learning_rate
+        growth = (squares.sqrt() - before.sqrt()) / self.rate
         self.sums[rows] += gradient - growth * values
         self.squares[rows] = squares
-        self.rate = learning_rate
         self.weight[rows] = self.fetch(rows)
-        self.paid += torch.tensor([self.l1, self.penalty]) * share
+        self.paid += torch.tensor([self.l1, self.penalty], dtype=torch.float64) * share
 
     def settle(self) -> None:
         """Set every weight to what the sums say."""

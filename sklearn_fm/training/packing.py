@@ -5,16 +5,25 @@ Parameters stay where a module's user looks for them: they become views of the a
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..kernels.layout import RULES, Layout
+from ..kernels.layout import Layout
 from ..kernels.step import Rows as Entries
 from ..models.base import FieldModel
 from .batching import CSRRows, DenseRows, Rows
 
-__all__ = ["can_pack", "entries_of", "find_packed", "pack"]
+__all__ = ["can_pack", "entries_of", "find_packed", "flat_entries", "pack"]
+
+_ONE = np.ones(1, dtype=np.float32)
+_NO_STARTS = np.zeros(1, dtype=np.int64)
+
+
+#: Array of each packed model.
+_PACKED: WeakKeyDictionary[FieldModel, tuple[Layout, NDArray[np.float32]]] = WeakKeyDictionary()
 
 
 def pack(model: FieldModel, solver: str = "none") -> tuple[Layout, NDArray[np.float32]]:
@@ -36,8 +45,8 @@ def pack(model: FieldModel, solver: str = "none") -> tuple[Layout, NDArray[np.fl
     """
     packed = find_packed(model)
     layout = Layout(model.embedding.weight.shape[1], model.n_outputs, solver)
-    if packed is not None and packed[0].width == layout.width:
-        return layout, packed[1]
+    if packed is not None and packed[0] == layout:
+        return packed
     table_size = len(model.embedding.weight)
     # Rows start at cache lines.
     line = 16
@@ -52,7 +61,8 @@ def pack(model: FieldModel, solver: str = "none") -> tuple[Layout, NDArray[np.fl
     for parameter, view in views.items():
         view.copy_(parameter.data)
         parameter.data = view
-    return layout, table.numpy()
+    _PACKED[model] = layout, table.numpy()
+    return _PACKED[model]
 
 
 def can_pack(model: FieldModel) -> bool:
@@ -84,19 +94,27 @@ def find_packed(model: FieldModel) -> tuple[Layout, NDArray[np.float32]] | None:
     tuple of (Layout, ndarray) or None
         As `pack` gives them.
     """
-    v, w, bias = model.embedding.weight.data, model.linear.weight.data, model.bias.data
-    if not can_pack(model) or v.stride(1) != 1:
-        return None
-    width, size = v.stride(0), v.element_size()
-    for solver in RULES:
-        layout = Layout(v.shape[1], model.n_outputs, solver)
-        if layout.width != width or not len(v):
-            continue
-        w_at = v.data_ptr() + layout.K * size
-        bias_at = w_at + len(v) * width * size
-        if w.data_ptr() == w_at and bias.data_ptr() == bias_at and w.stride() == (width, 1):
-            return layout, torch.as_strided(v, (len(v) + 1, width), (width, 1)).numpy()
-    return None
+    packed = _PACKED.get(model)
+    if packed is None or model.embedding.weight.data_ptr() != packed[1].ctypes.data:
+        return None  # since moved, copied or cast
+    return packed
+
+
+def flat_entries(indices: NDArray[np.integer], values: NDArray[np.float32]) -> Entries:
+    """Rows of equal length as flat entries.
+
+    Parameters
+    ----------
+    indices, values : ndarray of shape (n_rows, n_slots)
+        C-contiguous, or values of one number broadcast.
+
+    Returns
+    -------
+    Entries
+    """
+    constant = values.strides == (0, 0)
+    data = _ONE if constant else values.reshape(-1)
+    return Entries(indices.shape[1], _NO_STARTS, indices.reshape(-1), data, int(not constant))
 
 
 def entries_of(rows: Rows) -> Entries:
@@ -112,15 +130,7 @@ def entries_of(rows: Rows) -> Entries:
     Entries
     """
     if isinstance(rows, CSRRows):
-        starts, columns = rows.starts.numpy(), rows.columns.numpy()
-        return Entries(0, starts, columns, _flat(rows.data), 1)
+        arrays = (t.contiguous().numpy() for t in (rows.starts, rows.columns, rows.data))
+        return Entries(0, *arrays, 1)
     assert isinstance(rows, DenseRows)
-    constant = rows.values.stride() == (0, 0) and rows.values.numel() > 0
-    data = rows.values[0, :1] if constant else rows.values.reshape(-1)
-    width = rows.indices.shape[1]
-    columns = rows.indices.reshape(-1).numpy()
-    return Entries(width, np.zeros(1, dtype=np.int64), columns, _flat(data), int(not constant))
-
-
-def _flat(values: torch.Tensor) -> NDArray[np.float32]:
-    return values.contiguous().numpy()
+    return flat_entries(rows.indices.numpy(), rows.values.numpy())

@@ -5,22 +5,26 @@ On a CPU the sums of embeddings come from the compiled kernels, else from torch.
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 
+from ..data import FieldArray
 from ..models.base import FieldModel
-from .batching import Rows
+from .batching import CSRRows, Rows, make_rows
 from .losses import Loss
 from .threads import HAS_KERNELS, limit_threads
 
 if TYPE_CHECKING:
     from ..kernels.layout import Layout
+    from ..kernels.step import Rows as Entries
 
-__all__ = ["pack_tables", "raw_predictions", "weighted_loss"]
+__all__ = ["pack_tables", "predict_encoded", "raw_predictions", "weighted_loss"]
 
 # Numbers in the embeddings of a batch: 128 MB of float32 with torch, a few MB in the cache.
 _TORCH_NUMBERS = 2**25
@@ -68,43 +72,82 @@ def raw_predictions(model: FieldModel, rows: Rows, n_threads: int = 1) -> NDArra
     -------
     ndarray of shape (n_rows, C)
     """
-    model.eval()
-    dense = sum(p.numel() for p in model.parameters())
-    dense -= sum(p.numel() for p in model.sparse_tables().values())
-    small = model.bias.device.type == "cpu" and len(rows) * dense < _WORTH_THREADS
-    with torch.inference_mode(), limit_threads(1 if small else None):
-        packed = None
-        if HAS_KERNELS and not rows.storage.spread:
-            from .packing import find_packed
+    different_lengths = isinstance(rows.storage, CSRRows)
+    if HAS_KERNELS and not (different_lengths and model.uses_embeddings):
+        from .packing import entries_of, find_packed
 
-            packed = find_packed(model)
+        packed = find_packed(model)
         if packed is not None:
-            return _by_kernels(model, rows, *packed, n_threads)
-        numbers_per_row = max(rows.width * model.embedding.weight.shape[1], 1)
-        batch_size = min(max(_TORCH_NUMBERS // numbers_per_row, 1), 8192)
+            order = rows.locate(torch.arange(len(rows))).numpy()
+            return _by_kernels(model, *packed, entries_of(rows.storage), order, n_threads)
+    model.eval()
+    numbers_per_row = max(rows.width * model.embedding.weight.shape[1], 1)
+    batch_size = min(max(_TORCH_NUMBERS // numbers_per_row, 1), 8192)
+    with torch.inference_mode(), _few_threads(model, len(rows)):
         parts = [model(batch.indices, batch.values) for batch in rows.in_order(batch_size)]
-        raw = torch.cat(parts) if parts else model.bias.new_zeros(0, model.n_outputs)
-        return raw.cpu().numpy()
+    raw = torch.cat(parts) if parts else model.bias.detach().new_zeros(0, model.n_outputs)
+    return raw.cpu().numpy()
+
+
+def predict_encoded(
+    model: FieldModel, encoded: FieldArray | sparse.csr_array, n_threads: int = 1
+) -> NDArray[np.floating]:
+    """Raw predictions of encoded rows; as `raw_predictions`, with less ado for few rows.
+
+    Parameters
+    ----------
+    model : FieldModel
+        Set to evaluation mode.
+    encoded : FieldArray of shape (n_rows, n_slots) or csr_array of shape (n_rows, table_size)
+        Encoded rows.
+    n_threads : int, default=1
+        Threads for the compiled part.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, C)
+    """
+    if HAS_KERNELS and isinstance(encoded, FieldArray):
+        from .packing import find_packed, flat_entries
+
+        packed = find_packed(model)
+        if packed is not None:
+            entries = flat_entries(*encoded.indices_and_values())
+            return _by_kernels(model, *packed, entries, np.arange(len(encoded)), n_threads)
+    rows = make_rows(
+        encoded,
+        positional=model.positional,
+        dtype=model.bias.dtype,
+        device=model.bias.device,
+    )
+    return raw_predictions(model, rows, n_threads)
+
+
+def _few_threads(model: FieldModel, n_rows: int) -> contextlib.AbstractContextManager[None]:
+    """One thread for dense layers that are not worth more, on a CPU."""
+    dense = sum(p.numel() for p in model.parameters() if p.ndim > 1)
+    dense -= sum(p.numel() for p in model.sparse_tables().values())
+    small = model.bias.device.type == "cpu" and n_rows * dense < _WORTH_THREADS
+    return limit_threads(1 if small else None, blas=False)
 
 
 def _by_kernels(
     model: FieldModel,
-    rows: Rows,
     layout: Layout,
     table: NDArray[np.float32],
+    entries: Entries,
+    order: NDArray[np.int64],
     n_threads: int,
 ) -> NDArray[np.float32]:
     from ..kernels.predict import read
-    from .packing import entries_of
 
-    n_rows, K = len(rows), layout.K
-    entries = entries_of(rows.storage)
-    order = rows.locate(torch.arange(n_rows)).numpy()
+    n_rows, K = len(order), layout.K
+    width = entries.width or -(-len(entries.columns) // max(len(entries.starts) - 1, 1))
     raw = np.empty((n_rows, layout.C), dtype=np.float32)
     nothing = np.empty((0, 0), dtype=np.float32)
     if layout.C == 1 and not model.uses_embeddings:
         whole = model.uses_pairs
-        n_parts = min(n_threads, 1 + n_rows * max(rows.width, 1) // _THREAD_ENTRIES)
+        n_parts = min(n_threads, 1 + n_rows * max(width, 1) // _THREAD_ENTRIES)
         cuts = [n_rows * part // n_parts for part in range(n_parts + 1)]
 
         def work(part: int) -> None:
@@ -117,18 +160,22 @@ def _by_kernels(
             with ThreadPoolExecutor(n_parts) as pool:
                 list(pool.map(work, range(n_parts)))
         return raw
-    batch_size = min(max(_KERNEL_NUMBERS // max(rows.width * K, 1), 1), max(n_rows, 1))
+    batch_size = min(max(_KERNEL_NUMBERS // max(width * K, 1), 1), max(n_rows, 1))
+    model.eval()
     room_shape = (batch_size, entries.width, K) if model.uses_embeddings else (0, 0, 0)
     room = np.empty(room_shape, dtype=np.float32)
     sums = np.empty((batch_size, K) if model.uses_pairs else (0, 0), dtype=np.float32)
+    K_used = layout.embedding_dim
     for first in range(0, n_rows, batch_size):
         last = min(first + batch_size, n_rows)
         flat = room.reshape(len(room), -1) if len(room) else nothing
         read(layout, table, entries, order, first, last, raw, sums, flat, False)
-        m, width = last - first, layout.embedding_dim
-        pairs = torch.from_numpy(sums[:m, :width]) if model.uses_pairs else None
-        e = torch.from_numpy(room[:m, :, :width]) if model.uses_embeddings else None
-        raw[first:last] = model.combine(torch.from_numpy(raw[first:last]), pairs, e).numpy()
+        m = last - first
+        pairs = torch.from_numpy(sums[:m, :K_used]) if model.uses_pairs else None
+        e = torch.from_numpy(room[:m, :, :K_used]) if model.uses_embeddings else None
+        with torch.inference_mode(), _few_threads(model, m):
+            combined = model.combine(torch.from_numpy(raw[first:last]), pairs, e)
+        raw[first:last] = combined.numpy()
     return raw
 
 

@@ -19,7 +19,7 @@ from ..layers.functional import pairwise_sum
 from ..models.base import FieldModel
 from .batching import Batch, Rows
 from .losses import Loss
-from .optimizers import StepOptions, make_rules
+from .optimizers import RowFTRL, StepOptions, make_rules
 
 __all__ = ["Stepper", "TorchStepper"]
 
@@ -106,7 +106,9 @@ class Stepper:
 
     @property
     def learning_rate(self) -> float:
-        """Current step size of the tables."""
+        """Current step size of the tables; "ftrl" has one for all times."""
+        if self.options.solver == "ftrl":
+            return self.options.learning_rate
         return self.optimizer.param_groups[1]["lr"]
 
     def scale_learning_rates(self, factor: float) -> None:
@@ -119,7 +121,12 @@ class Stepper:
         """What a later training must know to go on as if never interrupted, as numpy."""
         tables = {name: value.cpu().numpy().copy() for name, value in self.table_state().items()}
         dense = _convert(self.optimizer.state_dict(), Tensor, lambda t: t.cpu().numpy().copy())
-        return {"solver": self.options.solver, "tables": tables, "dense": dense}
+        return {
+            "solver": self.options.solver,
+            "learning_rate": self.options.learning_rate,
+            "tables": tables,
+            "dense": dense,
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over what `state` gave."""
@@ -274,6 +281,13 @@ class TorchStepper(Stepper):
             for name, rule in self.rules.items()
             for key, value in rule.state().items()
         }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what `state` gave."""
+        super().load_state(state)
+        for rule in self.rules.values():
+            if isinstance(rule, RowFTRL):
+                rule.change_rate(state["learning_rate"])
 
     def _clip(self, gradients: dict[str, Tensor]) -> None:
         """Limit the norm of the mean gradient over all parameters."""

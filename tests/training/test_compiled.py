@@ -1,9 +1,12 @@
 """The compiled step against the torch step, and the promises about threads."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
 
 from sklearn_fm import FieldArray, FieldSchema
 from sklearn_fm.models import FM, MF, DeepFM
@@ -11,6 +14,8 @@ from sklearn_fm.training.batching import make_rows
 from sklearn_fm.training.compiled import CompiledStepper
 from sklearn_fm.training.losses import BinaryLogLoss, MultinomialLogLoss, SquaredError
 from sklearn_fm.training.optimizers import ROW_RULES, StepOptions
+from sklearn_fm.training.packing import find_packed
+from sklearn_fm.training.prediction import raw_predictions
 from sklearn_fm.training.steppers import TorchStepper
 
 SCHEMA = FieldSchema(
@@ -124,3 +129,147 @@ def test_any_embedding_dim(K):
         compiled, _, _ = train(CompiledStepper, name, "adagrad", K=K)
         assert compiled.embedding.weight.shape == (SCHEMA.table_size, K)
         assert_same_weights(compiled, by_torch, rtol=2e-3, atol=2e-5)
+
+
+@all_solvers
+@pytest.mark.parametrize("name", ["FM", "MF in a range", "FM of 3 classes", "DeepFM"])
+@pytest.mark.parametrize("as_csr", [False, True])
+def test_threads_do_not_change_a_bit(name, solver, as_csr):
+    """Also with more threads than there are columns or cores."""
+    if as_csr and name.startswith("MF"):
+        pytest.skip("MF takes no sparse rows")
+    once, losses, _ = train(CompiledStepper, name, solver, as_csr=as_csr)
+    for n_threads in (1, 2, 7):
+        again, losses_again, _ = train(
+            CompiledStepper, name, solver, as_csr=as_csr, n_threads=n_threads
+        )
+        assert_array_equal(losses, losses_again)
+        for key, value in weights_of(once).items():
+            assert_array_equal(value, weights_of(again)[key], err_msg=key)
+
+
+def test_hogwild_learns():
+    """Two threads without waiting: every batch is taken, and the loss falls as with one."""
+    _, losses, _ = train(CompiledStepper, "FM", "adagrad", n_epochs=30, batch_size=8)
+    by_two, racing, _ = train(
+        CompiledStepper,
+        "FM",
+        "adagrad",
+        n_epochs=30,
+        batch_size=8,
+        n_threads=2,
+        deterministic=False,
+    )
+    assert len(losses) == len(racing)
+    per_epoch = -(-N_ROWS // 8)
+    first, last = losses[:per_epoch].sum(), losses[-per_epoch:].sum()
+    assert last < 0.9 * first
+    assert racing[-per_epoch:].sum() == pytest.approx(last, rel=0.1)
+    assert np.isfinite(weights_of(by_two)["embedding.weight"]).all()
+
+
+@all_solvers
+@all_models
+def test_state_travels_between_the_engines(name, solver):
+    """What one engine leaves, the other goes on from."""
+    loss = MODELS[name][1]
+    results = []
+    for first, second in [(CompiledStepper, TorchStepper), (TorchStepper, CompiledStepper)]:
+        model, _, stepper = train(first, name, solver)
+        state = copy.deepcopy(stepper.state())
+        other = copy.deepcopy(model)
+        rows = make_data(loss, positional=other.positional)
+        generator = torch.Generator().manual_seed(9)
+        total = float(rows.weight.sum())
+        go_on = second(other, loss, stepper.options, total, generator, 16)
+        go_on.load_state(state)
+        go_on.run(rows, rows.shuffled(generator))
+        go_on.settle()
+        results.append(other)
+    assert_same_weights(*results, rtol=5e-3, atol=5e-5)
+
+
+def test_parameters_are_views_of_the_packed_array():
+    model, _, stepper = train(CompiledStepper, "FM", "adagrad")
+    layout, table = find_packed(model)
+    assert table is stepper.table
+    assert table.ctypes.data % 64 == 0
+    table[7, 0] = 5
+    table[-1, layout.K] = -3
+    assert model.embedding.weight[7, 0] == 5
+    assert model.bias[0] == -3
+    assert find_packed(copy.deepcopy(model)) is None
+    assert find_packed(model.double()) is None
+
+
+@all_models
+@pytest.mark.parametrize("as_csr", [False, True])
+def test_packed_predictions_are_the_modules(name, as_csr):
+    model, _, _ = train(CompiledStepper, name, "adagrad", as_csr=as_csr and "MF" not in name)
+    rows = make_data(
+        MODELS[name][1],
+        as_csr=as_csr and "MF" not in name,
+        seed=4,
+        positional=model.positional,
+    )
+    some = rows.subset(torch.arange(5, 60))
+    compiled = raw_predictions(model, some, 2)
+    model.eval()
+    by_module = [model(b.indices, b.values).detach() for b in some.in_order(16)]
+    assert_allclose(compiled, torch.cat(by_module), rtol=1e-4, atol=1e-5)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_before_its_step():
+    make, loss = MODELS["FM"]
+    model = make(SCHEMA, 3)
+    rows = make_data(loss)
+    rows.target[40] = float("nan")
+    options = StepOptions(learning_rate=0.1, n_threads=2)
+    stepper = CompiledStepper(model, loss, options, 90.0, torch.Generator(), 16)
+    losses = stepper.run(rows, torch.arange(N_ROWS))
+    assert len(losses) == 3
+    assert np.isfinite(losses[:2]).all()
+    assert np.isnan(losses[2])
+    assert all(np.isfinite(value).all() for value in weights_of(model).values())
+
+
+def test_one_index_in_several_entries_of_a_row():
+    """As an unknown hash collision would do; their gradients are summed."""
+    X = sparse.csr_array(([1.0, 2.0, 0.5], [3, 3, 1], [0, 3]), shape=(1, 10))
+    assert X.nnz == 3
+    models = []
+    for stepper_class in (TorchStepper, CompiledStepper):
+        torch.manual_seed(0)
+        model = FM(FieldSchema.from_sizes([1] * 10), 3, init_scale=0.5)
+        rows = make_rows(X, np.ones(1), np.ones(1))
+        stepper = stepper_class(
+            model, BinaryLogLoss(), StepOptions(learning_rate=0.1), 1.0, torch.Generator(), 1
+        )
+        stepper.run(rows, torch.arange(1))
+        stepper.settle()
+        models.append(model)
+    assert_same_weights(*models, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("stepper_class", [TorchStepper, CompiledStepper])
+def test_another_learning_rate_leaves_the_weights_of_ftrl(stepper_class):
+    """The sums of gradients depend on the rate; weights jumped when partial_fit changed it."""
+    model, _, stepper = train(stepper_class, "FM", "ftrl")
+    before, state = weights_of(model), stepper.state()
+    loss, rows = MODELS["FM"][1], make_data(MODELS["FM"][1])
+    options = StepOptions(solver="ftrl", learning_rate=0.01, l1_linear=1.0, l2_linear=3.0)
+    slower = stepper_class(model, loss, options, float(rows.weight.sum()), torch.Generator(), 16)
+    slower.load_state(state)
+    slower.settle()
+    for name, value in weights_of(model).items():
+        assert_allclose(value, before[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_a_stored_zero_is_no_occurrence():
+    X = sparse.csr_array(([0.0, 1.0], [3, 5], [0, 2]), shape=(1, 10))
+    model = FM(FieldSchema.from_sizes([1] * 10), 3)
+    rows = make_rows(X, np.ones(1), np.ones(1))
+    options = StepOptions(solver="adam")
+    stepper = CompiledStepper(model, BinaryLogLoss(), options, 1.0, torch.Generator(), 1)
+    stepper.run(rows, torch.arange(1))
+    assert stepper.table_state()["linear.count"][[3, 5], 0].tolist() == [0, 1]

@@ -322,11 +322,11 @@ def test_ftrl_ends_at_the_elastic_net_of_scikit_learn(l2_linear, batch_size):
     step = stepper(
         model, SquaredError(), 64, batch_size, solver="ftrl", learning_rate=0.5, **penalties
     )
-    for _ in range(300):
+    for _ in range(500 if batch_size == 64 else 200):
         step.run(rows, rows.shuffled(step.generator))
         step.settle()
     w = model.linear.weight.detach().flatten().numpy()
-    tolerance = 1e-3 if batch_size == 64 else 2e-2
+    tolerance = 1e-3 if batch_size == 64 else 1e-2
     assert_allclose(w, truth.coef_, atol=tolerance)
     assert_allclose(model.bias.detach(), truth.intercept_, atol=tolerance)
     assert_array_equal(w == 0, truth.coef_ == 0)
