@@ -5,7 +5,7 @@ The columns themselves are encoded by ``encoding``; targets are the business of 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,8 @@ class FieldInputMixin:
 
     encoder: Any
     schema: FieldSchema | None
+    if TYPE_CHECKING:  # an annotation seen at run time would be a parameter
+        n_features_in_: int
     #: Whether a sparse matrix is a possible X.
     _takes_sparse: ClassVar[bool] = True
 

@@ -34,15 +34,18 @@ class SharedParameters(BaseEstimator):
         and weighs rows exactly. The others step on mini-batches and update only the rows of
         the tables that occur, by the rule of that name; the shrinking that the
         penalties owe to the other rows is caught up when they occur next, or at the
-        end of the epoch. "auto" is "lbfgs" for small data (unless a parameter that only
-        mini-batches can honour is set), else "adagrad" for the tables and Adam for the
-        dense layers.
+        end of the epoch. "ftrl" is FTRL-proximal for the linear term and the bias and
+        Adagrad for the rest. "auto" is "lbfgs" for small data (unless a parameter that only
+        mini-batches can honour is set), "ftrl" if there is an `l1_linear`, else "adagrad"
+        for the tables; the dense layers are then trained by Adam.
     learning_rate : float or None
         Step size for the tables; None for the solver's own: 1.5 / n_slots, 0.2 at most
-        (0.05 for MFRegressor), for "adagrad", 0.001 for "adam", 0.1 for "sgd". Not used by "lbfgs".
+        (0.05 for MFRegressor), for "adagrad" and "ftrl", 0.001 for "adam", 0.1 for "sgd".
+        Not used by "lbfgs".
     learning_rate_schedule : {"constant", "one_cycle", "reduce_on_plateau"}
         "one_cycle" rises to the learning rate and falls to almost 0 over `max_epochs`;
         "reduce_on_plateau" divides by 10 when the validation loss stalls for two epochs.
+        "ftrl" takes "constant" only.
     batch_size : int
         Rows per step.
     max_epochs : int
@@ -65,13 +68,14 @@ class SharedParameters(BaseEstimator):
     init_scale : float
         Standard deviation of the embeddings' start values.
     initial_accumulator : float
-        Start of the "adagrad" accumulators, in units of squared gradients of a batch;
+        Start of the "adagrad" and "ftrl" accumulators, in units of squared gradients of a batch;
         the larger, the smaller the first steps of rare categories.
     unknown_dropout : float
         Share of codes that are replaced by their field's unknown in each step, which
         trains the unknown row; not used by "lbfgs".
     gradient_clip : float or None
-        Upper limit to the norm of a batch's mean gradient; not used by "lbfgs".
+        Upper limit to the norm of a batch's mean gradient; not used by "lbfgs". Takes
+        torch's step, which is slower than the compiled one.
     early_stopping : bool or "auto"
         Whether to hold out rows and keep the weights of the epoch that is best on them.
         "auto" does so for mini-batch solvers and 1,000 rows or more. With an

@@ -70,7 +70,7 @@ def load(typing_context: Any, layout: Any, start: Any, offset: Any) -> Any:
     n = layout.lanes
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector = builder.load(_address(builder, *args[1:], ir.VectorType(_FLOAT, n)))
+        vector = builder.load(_address(builder, args[1], args[2], ir.VectorType(_FLOAT, n)))
         vector.align = 4
         return vector
 
@@ -82,7 +82,7 @@ def store(typing_context: Any, start: Any, offset: Any, vector: Any) -> Any:
     """``start[offset : offset + n] = vector``."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[2], _address(builder, *args[:2], args[2].type)).align = 4
+        builder.store(args[2], _address(builder, args[0], args[1], args[2].type)).align = 4
         return context.get_dummy_value()
 
     return types.void(start, types.intp, vector), generate
@@ -98,7 +98,7 @@ def prefetch(typing_context: Any, start: Any, offset: Any) -> Any:
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         for_write, keep, data = 1, 3, 1
         flags = [ir.Constant(_INT32, flag) for flag in (for_write, keep, data)]
-        builder.call(function, [_address(builder, *args, byte), *flags])
+        builder.call(function, [_address(builder, args[0], args[1], byte), *flags])
         return context.get_dummy_value()
 
     return types.void(start, types.intp), generate

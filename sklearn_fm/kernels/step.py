@@ -151,7 +151,7 @@ def _find(L: Any, table: Any, i: int, scratch: Scratch, first: int, count: int, 
     """
     marks = as_int32(table)
     t = i * L.width
-    q = np.int64(marks[t + L.mark])
+    q = int(marks[t + L.mark])
     if q < first or q >= count or scratch.distinct[q] != i:
         q = count
         scratch.distinct[q] = i

@@ -69,7 +69,7 @@ class MF(FieldModel):
         init_scale: float = 0.01,
     ) -> None:
         super().__init__(schema, embedding_dim, n_outputs=n_outputs, init_scale=init_scale)
-        self.mlp = None
+        self.mlp: MLP | None = None
         if hidden_layer_sizes:
             self.mlp = MLP(
                 schema.n_fields * embedding_dim,
@@ -95,4 +95,5 @@ class MF(FieldModel):
 
     def from_embeddings(self, e: Tensor) -> Tensor:
         """MLP, (B, F, K) to (B, C)."""
+        assert self.mlp is not None
         return self.mlp(e.flatten(start_dim=1))

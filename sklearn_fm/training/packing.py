@@ -130,7 +130,9 @@ def entries_of(rows: Rows) -> Entries:
     Entries
     """
     if isinstance(rows, CSRRows):
-        arrays = (t.contiguous().numpy() for t in (rows.starts, rows.columns, rows.data))
-        return Entries(0, *arrays, 1)
+        starts, columns, data = (
+            tensor.contiguous().numpy() for tensor in (rows.starts, rows.columns, rows.data)
+        )
+        return Entries(0, starts, columns, data, 1)
     assert isinstance(rows, DenseRows)
     return flat_entries(rows.indices.numpy(), rows.values.numpy())
