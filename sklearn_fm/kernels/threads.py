@@ -113,7 +113,7 @@ def run_parts(
     list
         Results in order.
     """
-    if pool is None:
+    if pool is None or n_parts == 1:
         return [work(0)]
     futures: list[Any] = []
     try:

@@ -30,6 +30,7 @@ __all__ = ["CompiledStepper"]
 
 _NOTHING = np.empty((0, 0), dtype=np.float32)
 _OWN_SHARE = 4096  # rows of a table that are worth a thread
+_THREAD_NUMBERS = 2**20  # numbers in the embeddings of a batch that are
 
 
 class CompiledStepper(Stepper):
@@ -241,8 +242,10 @@ class CompiledStepper(Stepper):
             nothing = chosen.new_zeros(0)
             batch = Batch(nothing, nothing, storage.target[positions], storage.weight[positions])
             entries, order = entries_of(storage), positions.numpy()
-        n_parts = self.options.n_threads
-        scratch = self._room(1, self._most_entries(entries, order), n_parts)[0]
+        n_entries = self._most_entries(entries, order)
+        # Handing a part to another thread takes longer than a small batch.
+        n_parts = self.options.n_threads if n_entries * L.K >= _THREAD_NUMBERS else 1
+        scratch = self._room(1, n_entries, n_parts)[0]
         step = self._make_step(self._clock)
         e, e_array = None, _NOTHING
         if model.uses_embeddings:
@@ -253,7 +256,14 @@ class CompiledStepper(Stepper):
             self._pool,
             n_parts,
             lambda part: gather(
-                L, self.table, entries, order, step, scratch, e_array, self._team(part)
+                L,
+                self.table,
+                entries,
+                order,
+                step,
+                scratch,
+                e_array,
+                teams[part],
             ),
             self._sync,
         )
@@ -295,7 +305,7 @@ class CompiledStepper(Stepper):
                 step,
                 scratch,
                 de_array,
-                self._team(part),
+                teams[part],
             ),
             self._sync,
         )
@@ -304,9 +314,6 @@ class CompiledStepper(Stepper):
         return loss
 
     # -- helpers -------------------------------------------------------------------------
-
-    def _team(self, part: int) -> Team:
-        return Team(part, self.options.n_threads, self._sync, 0, 1)
 
     def _advance(self, share: float) -> None:
         """Let the clocks go on by a share of all training weight."""
