@@ -252,6 +252,7 @@ class CompiledStepper(Stepper):
             e = self._embeddings(m, entries.width)
             e_array = e.numpy().reshape(m, -1)
 
+        teams = [Team(part, n_parts, self._sync, 0, 1) for part in range(n_parts)]
         counts = run_parts(
             self._pool,
             n_parts,
