@@ -24,16 +24,18 @@ __all__ = ["FieldArray", "concatenate"]
 class FieldArray(np.ndarray):
     """Array of codes, one column per slot, that carries its `FieldSchema`.
 
-    Categorical and binned fields hold codes ``0 .. vocabulary_size - 2``, or -1 for
-    unknown; numeric fields hold numbers, NaN for missing. It is an ndarray, so
-    slicing rows, cross-validation, joblib and pickle keep it whole. Whatever changes
-    columns or numbers (arithmetic, ``X[:, 1]``, a transpose) gives a plain ndarray.
+    Categorical and binned fields and bags hold codes ``0 .. vocabulary_size - 2``, or -1 for
+    unknown; an empty slot of a bag holds -2. Numeric fields hold numbers, NaN for missing. A
+    field pooled as "weighted" holds its codes and then, in as many columns, their
+    values. It is an ndarray, so slicing rows, cross-validation, joblib and pickle keep
+    it whole. Whatever changes columns or numbers (arithmetic, ``X[:, 1]``, a transpose)
+    gives a plain ndarray.
 
     Parameters
     ----------
-    codes : array-like of shape (n_rows, n_slots)
-        Integers when no field is numeric, else floats. float32 is refused for codes
-        beyond 2**24, which it cannot hold.
+    codes : array-like of shape (n_rows, n_columns)
+        Integers when no field is numeric or weighted, else floats. float32 is refused for
+        codes beyond 2**24, which it cannot hold.
     schema : FieldSchema
         The fields that the columns stand for.
 
@@ -57,9 +59,9 @@ class FieldArray(np.ndarray):
 
     def __new__(cls, codes: Any, schema: FieldSchema) -> FieldArray:
         array = np.asarray(codes)
-        if array.ndim != 2 or array.shape[1] != schema.n_slots:
+        if array.ndim != 2 or array.shape[1] != schema.n_columns:
             raise ValueError(
-                f"Expected codes of shape (n_rows, {schema.n_slots}) for {schema.n_fields} "
+                f"Expected codes of shape (n_rows, {schema.n_columns}) for {schema.n_fields} "
                 f"fields, got shape {array.shape}."
             )
         if array.dtype.kind not in "iuf":
@@ -167,7 +169,7 @@ class FieldArray(np.ndarray):
 
         Returns
         -------
-        FieldArray of shape (n_rows, len(fields))
+        FieldArray of shape (n_rows, n_columns)
 
         Raises
         ------
@@ -178,13 +180,10 @@ class FieldArray(np.ndarray):
         missing = [f for f in fields if isinstance(f, str) and f not in schema.names]
         if missing:
             raise ValueError(f"There are no fields {missing}; fields are {list(schema.names)}.")
-        slots = [schema.names.index(f) if isinstance(f, str) else int(f) for f in fields]
-        chosen = FieldSchema(
-            names=tuple(schema.names[slot] for slot in slots),
-            kinds=tuple(schema.kinds[slot] for slot in slots),
-            vocabulary_sizes=tuple(schema.vocabulary_sizes[slot] for slot in slots),
-        )
-        return FieldArray._wrap(np.asarray(self)[:, slots], chosen)
+        chosen = [schema.names.index(f) if isinstance(f, str) else int(f) for f in fields]
+        first = schema.first_columns
+        columns = [column for f in chosen for column in range(first[f], first[f + 1])]
+        return FieldArray._wrap(np.asarray(self)[:, columns], schema.select(chosen))
 
     @property
     def indices(self) -> NDArray[Any]:
@@ -201,8 +200,9 @@ class FieldArray(np.ndarray):
     def values(self) -> NDArray[np.float32]:
         """Multipliers, float32 of shape (n_rows, n_slots).
 
-        1 for a code, the number itself in a numeric field and 0 where it is missing.
-        Without numeric fields it is a read-only view of a single 1.
+        1 for a code, the number itself in a numeric field and 0 where it is missing or the
+        slot is empty; in a bag of m categories 1, 1/m, 1/sqrt(m) or what came with the
+        code. A read-only view of a single 1 if it can be nothing else.
         """
         return self.indices_and_values()[1]
 
@@ -218,26 +218,19 @@ class FieldArray(np.ndarray):
         """
         schema, codes = self.require_schema(), np.ascontiguousarray(self)
         dtype: type[Any] = np.int32 if schema.table_size < 2**31 else np.int64
-        limits = _Limits.of(schema)
-        indices = np.empty(codes.shape, dtype=dtype)
-        values = np.broadcast_to(np.float32(1), codes.shape)
+        slots = _Slots.of(schema)
+        shape = (len(codes), schema.n_slots)
+        indices = np.empty(shape, dtype=dtype)
+        values = np.broadcast_to(np.float32(1), shape)
         room = np.empty((0, 0), dtype=np.float32)
-        if schema.numeric_slots:
-            values = room = np.empty(codes.shape, dtype=np.float32)
+        if slots.have_values:
+            values = room = np.empty(shape, dtype=np.float32)
         to_entries = _compiled_to_entries()
-        if to_entries is not None and limits.are_exact_in(codes.dtype):
-            known = limits.first, limits.top, limits.numeric
-            if to_entries(codes, *known, indices, room):
-                return indices, values
-        check_codes(codes, schema)
-        is_code = ~limits.numeric
-        indices[:, limits.numeric] = limits.first[limits.numeric]
-        shift = (limits.first[is_code] + 1).astype(dtype)
-        indices[:, is_code] = np.add(codes[:, is_code], shift, dtype=dtype, casting="unsafe")
-        if schema.numeric_slots:
-            numbers = codes[:, limits.numeric]
-            values[:] = 1
-            values[:, limits.numeric] = np.where(np.isnan(numbers), 0, numbers)
+        if to_entries is None or not slots.are_exact_in(codes.dtype):
+            check_codes(codes, schema)
+            _to_entries(codes, slots, indices, room)
+        elif not to_entries(codes, *slots.arrays, indices, room):
+            check_codes(codes, schema)
         return indices, values
 
     def to_torch(
@@ -261,7 +254,7 @@ class FieldArray(np.ndarray):
 
         as_arrays = self.indices_and_values()
         indices = torch.from_numpy(as_arrays[0]).to(device)
-        if self.require_schema().numeric_slots:
+        if _Slots.of(self.require_schema()).have_values:
             return indices, torch.from_numpy(as_arrays[1]).to(device)
         return indices, torch.ones((), device=device).expand(indices.shape)
 
@@ -274,15 +267,13 @@ class FieldArray(np.ndarray):
         -------
         csr_array of shape (n_rows, table_size)
             An unknown category is a 1 in the field's unknown row; a number that is zero
-            or missing is not stored.
+            or missing is not stored. Slots of one index are added up.
         """
         shape = (len(self), self.require_schema().table_size)
-        starts = np.arange(0, self.size + 1, max(self.shape[1], 1))
-        if not self.shape[1]:
-            starts = np.zeros(len(self) + 1, dtype=int)
-        matrix = sparse.csr_array(
-            (self.values.flatten(), self.indices.ravel(), starts), shape=shape
-        )
+        indices, values = self.indices_and_values()
+        starts = np.arange(len(self) + 1) * indices.shape[1]
+        matrix = sparse.csr_array((values.flatten(), indices.ravel(), starts), shape=shape)
+        matrix.sum_duplicates()
         matrix.eliminate_zeros()
         return matrix
 
@@ -305,9 +296,15 @@ class FieldArray(np.ndarray):
         Raises
         ------
         ValueError
-            If the width is not ``table_size``, a row holds two entries of one field, or
-            a code's entry is not 1.
+            If the width is not ``table_size``, a row holds two entries of one field, a
+            code's entry is not 1, or fields have several slots or share a vocabulary, so
+            that entries do not tell where they came from.
         """
+        if schema.n_columns > schema.n_fields or len(set(schema.vocabularies)) < schema.n_fields:
+            raise ValueError(
+                "The one-hot form does not tell slots of one field, or fields of one vocabulary, "
+                "apart; from_csr takes schemas of one slot per field and own vocabularies."
+            )
         coo = sparse.coo_array(matrix)
         if coo.shape[1] != schema.table_size:
             raise ValueError(
@@ -338,22 +335,51 @@ def _compiled_to_entries() -> Callable[..., bool] | None:
     return to_entries
 
 
-class _Limits(NamedTuple):
-    """A schema as arrays with one number per slot."""
+class _Slots(NamedTuple):
+    """A schema as arrays with one number per slot, for all slots at once."""
 
     first: NDArray[np.int64]  # index of the unknown, or of the number
     top: NDArray[np.int64]  # largest code
+    low: NDArray[np.int64]  # least code
     numeric: NDArray[np.bool_]
+    column: NDArray[np.int64]  # of the code or number
+    value_column: NDArray[np.int64]  # of its value, -1 if there is none
+    divided: NDArray[np.int64]  # (n_divided, 3): first and last + 1 slot, 1 for a square root
+    have_values: bool  # whether some value may differ from 1
     largest: int
 
     @classmethod
     @functools.lru_cache(maxsize=32)
-    def of(cls, schema: FieldSchema) -> _Limits:
-        top = np.asarray(schema.vocabulary_sizes, dtype=np.int64) - 2
-        numeric = np.zeros(schema.n_slots, dtype=bool)
-        numeric[list(schema.numeric_slots)] = True
-        first = np.asarray(schema.offsets, dtype=np.int64)
-        return cls(first, top, numeric, int(top[~numeric].max(initial=0)))
+    def of(cls, schema: FieldSchema) -> _Slots:
+        first, top, low, numeric, column, value_column = [], [], [], [], [], []
+        divided = []
+        for f, kind in enumerate(schema.kinds):
+            n, start, pooling = schema.slots[f], schema.first_columns[f], schema.poolings[f]
+            is_numeric = kind == "numeric"
+            if pooling in ("mean", "sqrtn") and n > 1:
+                divided.append((len(first), len(first) + n, int(pooling == "sqrtn")))
+            for s in range(n):
+                first.append(schema.offsets[f] + s * is_numeric)
+                top.append(schema.vocabulary_sizes[f] - 2)
+                low.append(-2 if kind == "bag" else -1)
+                numeric.append(is_numeric)
+                column.append(start + s)
+                value_column.append(start + n + s if pooling == "weighted" else -1)
+        codes_top = [t for t, is_number in zip(top, numeric, strict=True) if not is_number]
+        plain = {"categorical", "binned"}.issuperset(schema.kinds)
+        return cls(
+            *(np.asarray(numbers, dtype=np.int64) for numbers in (first, top, low)),
+            np.asarray(numeric, dtype=bool),
+            *(np.asarray(numbers, dtype=np.int64) for numbers in (column, value_column)),
+            np.asarray(divided, dtype=np.int64).reshape(-1, 3),
+            not (plain and max(value_column, default=-1) < 0 and not divided),
+            max(codes_top, default=0),
+        )
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """What `kernels.codes.to_entries` takes."""
+        return self[:7]
 
     def are_exact_in(self, dtype: np.dtype[Any]) -> bool:
         """Whether kernels know numbers of that type, and these can hold the codes."""
@@ -362,13 +388,35 @@ class _Limits(NamedTuple):
         return dtype.kind != "f" or self.largest <= 2 ** (np.finfo(dtype).nmant + 1)
 
 
+def _to_entries(
+    codes: NDArray[Any], slots: _Slots, indices: NDArray[Any], values: NDArray[np.float32]
+) -> None:
+    """Write indices and values of checked codes; `values` has no room if all are 1."""
+    is_code = ~slots.numeric
+    indices[:, slots.numeric] = slots.first[slots.numeric]
+    coded = codes[:, slots.column[is_code]]
+    shift = (slots.first[is_code] + 1).astype(indices.dtype)
+    clipped = np.maximum(coded, -1) if coded.dtype.kind != "u" else coded  # an empty slot is -2
+    indices[:, is_code] = np.add(clipped, shift, dtype=indices.dtype, casting="unsafe")
+    if not len(values):
+        return
+    values[:, is_code] = coded != -2
+    numbers = codes[:, slots.column[slots.numeric]]
+    values[:, slots.numeric] = np.where(np.isnan(numbers), 0, numbers)
+    weighted = slots.value_column >= 0
+    values[:, weighted] *= codes[:, slots.value_column[weighted]]
+    for start, end, is_root in slots.divided:
+        count = values[:, start:end].sum(axis=1, keepdims=True)
+        values[:, start:end] /= np.maximum(np.sqrt(count) if is_root else count, 1)
+
+
 def check_codes(codes: NDArray[Any], schema: FieldSchema) -> None:
     """Raise unless codes are integers within their vocabularies and numbers not infinite.
 
     Parameters
     ----------
-    codes : ndarray of shape (n_rows, n_slots)
-        Codes, and numbers in numeric slots.
+    codes : ndarray of shape (n_rows, n_columns)
+        Codes, and numbers in the columns of numeric fields and of values.
     schema : FieldSchema
         The fields that the columns stand for.
 
@@ -379,33 +427,45 @@ def check_codes(codes: NDArray[Any], schema: FieldSchema) -> None:
     """
     if not len(codes):
         return
-    numbers = codes[:, list(schema.numeric_slots)]
-    if numbers.dtype.kind == "f" and np.isinf(numbers).any():
-        row, column = np.argwhere(np.isinf(numbers))[0]
-        name = schema.names[schema.numeric_slots[column]]
-        raise ValueError(
-            f"Field {name!r} holds infinity in row {row}; expected finite numbers, or NaN for "
-            "missing ones. Clip it or replace it by NaN."
-        )
-    top = np.asarray(schema.vocabulary_sizes) - 2
-    is_code = np.ones(schema.n_slots, dtype=bool)
-    is_code[list(schema.numeric_slots)] = False
-    low, high = codes.min(axis=0), codes.max(axis=0)
-    bad = is_code & ~((low >= -1) & (high <= top))  # NaN compares false, hence bad
+    slots = _Slots.of(schema)
+    weighted = slots.value_column >= 0
+    for mask, columns in ((slots.numeric, slots.column), (weighted, slots.value_column)):
+        numbers = codes[:, columns[mask]]
+        if numbers.dtype.kind != "f":
+            continue
+        with np.errstate(over="ignore"):
+            bad_numbers = np.isinf(numbers.astype(np.float32))
+        what = "infinity"
+        if mask is weighted and np.isnan(numbers).any():
+            bad_numbers, what = np.isnan(numbers), "NaN as a value"
+        if bad_numbers.any():
+            row, position = np.argwhere(bad_numbers)[0]
+            name = schema.names[schema.slot_fields[int(np.flatnonzero(mask)[position])]]
+            raise ValueError(
+                f"Field {name!r} holds {what} in row {row}; expected finite numbers of float32, "
+                "or NaN for missing ones in a numeric field. Clip it or replace it."
+            )
+    is_code = ~slots.numeric
+    top, least = slots.top[is_code], slots.low[is_code]
+    coded = codes[:, slots.column[is_code]]
+    low, high = coded.min(axis=0), coded.max(axis=0)
+    bad = ~((low >= least) & (high <= top))  # NaN compares false, hence bad
     if codes.dtype.kind == "f" and is_code.any():
         n_bits = np.finfo(codes.dtype).nmant + 1
-        if top[is_code].max() > 2**n_bits:
+        if top.max() > 2**n_bits:
             raise ValueError(
                 f"{codes.dtype} cannot hold the codes of a vocabulary beyond 2**{n_bits}. "
                 "Pass int64 or float64."
             )
         with np.errstate(invalid="ignore"):
-            bad |= is_code & (codes != np.trunc(codes)).any(axis=0)
+            bad |= (coded != np.trunc(coded)).any(axis=0)
     if bad.any():
-        slot = int(np.argmax(bad))
+        at = int(np.argmax(bad))
+        name = schema.names[schema.slot_fields[int(np.flatnonzero(is_code)[at])]]
+        empty = "-2 (empty), " if least[at] == -2 else ""
         raise ValueError(
-            f"Field {schema.names[slot]!r} takes the integer codes -1 (unknown) to {top[slot]}, "
-            f"got values from {low[slot]} to {high[slot]}."
+            f"Field {name!r} takes the integer codes {empty}-1 (unknown) to {top[at]}, "
+            f"got values from {low[at]} to {high[at]}."
         )
 
 

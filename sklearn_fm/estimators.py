@@ -32,7 +32,24 @@ __all__ = [
 ]
 
 
-class _FM(BaseFieldEstimator):
+@estimator
+class _WithPairs(BaseFieldEstimator):
+    """Families with the pairwise term of a factorization machine.
+
+    Parameters
+    ----------
+    pair_slots : bool
+        Whether the categories of one bag interact with each other too, as in libFM. By
+        default a bag is pooled into one embedding, which interacts with those of the
+        other fields.
+    """
+
+    pair_slots: bool = False
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"pair_slots": ["boolean"]}
+
+
+class _FM(_WithPairs):
     _module_class = FM
 
 
@@ -87,7 +104,7 @@ class _WithMLP(BaseFieldEstimator):
         return self.dropout > 0 or self.batch_norm
 
 
-class _DeepFM(_WithMLP):
+class _DeepFM(_WithPairs, _WithMLP):
     _module_class = DeepFM
 
 
@@ -161,7 +178,8 @@ class _MF(_WithMLP):
 class FMClassifier(FieldClassifierMixin, _FM):
     """Factorization machine for classification.
 
-    raw(x) = bias + sum_s w_s x_s + sum_{s<t} <v_s, v_t> x_s x_t; probability = sigmoid(raw),
+    raw(x) = bias + sum_s w_s x_s + sum_{f<g} <e_f, e_g>, where e_f = sum_{s in f} v_s x_s is the
+    embedding of field f, which has one slot s unless it is a bag; probability = sigmoid(raw),
     or softmax over one raw prediction per class when there are more than two.
 
     Parameters
@@ -192,8 +210,9 @@ class FMClassifier(FieldClassifierMixin, _FM):
 class FMRegressor(FieldRegressorMixin, _FM):
     """Factorization machine for regression.
 
-    raw(x) = bias + sum_s w_s x_s + sum_{s<t} <v_s, v_t> x_s x_t, for the target scaled to mean
-    0 and variance 1; least squares.
+    raw(x) = bias + sum_s w_s x_s + sum_{f<g} <e_f, e_g>, where e_f = sum_{s in f} v_s x_s is the
+    embedding of field f, which has one slot s unless it is a bag; for the target scaled to
+    mean 0 and variance 1; least squares.
 
     Parameters
     ----------

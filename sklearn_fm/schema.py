@@ -12,32 +12,46 @@ from itertools import accumulate
 
 __all__ = ["FieldSchema"]
 
-KINDS = ("categorical", "binned", "numeric")
+KINDS = ("categorical", "binned", "numeric", "bag")
+POOLINGS = ("sum", "mean", "sqrtn", "max", "weighted")
 
 
 @dataclass(frozen=True)
 class FieldSchema:
-    """Fields of a row and the rows of the shared table that each of them owns.
+    """Fields of a row, their slots, and the rows of the shared table that each of them reads.
 
-    A *categorical* field owns one row per known category and, first, one for unknown
+    A *categorical* field reads one row per known category and, first, one for unknown
     ones; a *binned* field (a number cut into bins) likewise, one row per bin. A
-    *numeric* field owns a single row, which its number multiplies.
+    *numeric* field reads one row per slot, which its number multiplies. A *bag* holds
+    any number of categories up to its slots.
+
+    The embeddings of a field's slots, times their values, are pooled into one: added, where
+    the values are 1 ("sum"), 1/m ("mean") or 1/sqrt(m) ("sqrtn") for m categories, or given
+    with the codes ("weighted"); or their maximum is taken ("max"). The weights of the
+    linear term are added in the same way, for "max" with value 1.
 
     Parameters
     ----------
     names : tuple of str
         One name per field, all different.
-    kinds : tuple of {"categorical", "binned", "numeric"}
+    kinds : tuple of {"categorical", "binned", "numeric", "bag"}
         Kind of each field.
     vocabulary_sizes : tuple of int
-        Rows of the table owned by each field, the unknown row included; 1 for a
-        numeric field.
+        Rows of the table read by each field, the unknown row included; for a numeric
+        field its slots.
+    slots : tuple of int, default=()
+        Slots of each field; one each when empty.
+    poolings : tuple of {"sum", "mean", "sqrtn", "max", "weighted"}, default=()
+        How each field makes one embedding of its slots; "sum" for all when empty.
+    vocabularies : tuple of str, default=()
+        Name of the vocabulary of each field; fields that name the same one share its rows.
+        Every field has its own, of its name, when empty.
 
     Raises
     ------
     ValueError
-        If the lengths differ, a name occurs twice, a kind is unknown or a size does
-        not fit its kind.
+        If the lengths differ, a name occurs twice, a kind or pooling is unknown, a size does
+        not fit its kind, or fields of one vocabulary differ in its size.
 
     Examples
     --------
@@ -51,24 +65,60 @@ class FieldSchema:
     names: tuple[str, ...]
     kinds: tuple[str, ...]
     vocabulary_sizes: tuple[int, ...]
+    slots: tuple[int, ...] = ()
+    poolings: tuple[str, ...] = ()
+    vocabularies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not len(self.names) == len(self.kinds) == len(self.vocabulary_sizes):
+        n_fields = len(self.names)
+        defaults = {
+            "slots": (1,) * n_fields,
+            "poolings": ("sum",) * n_fields,
+            "vocabularies": self.names,
+        }
+        for name, default in defaults.items():
+            if not getattr(self, name):
+                object.__setattr__(self, name, default)
+        lengths = {
+            name: len(getattr(self, name)) for name in ("kinds", "vocabulary_sizes", *defaults)
+        }
+        if set(lengths.values()) != {n_fields}:
             raise ValueError(
-                "names, kinds and vocabulary_sizes must have one entry per field, got "
-                f"{len(self.names)}, {len(self.kinds)} and {len(self.vocabulary_sizes)}."
+                "names, kinds and vocabulary_sizes, and slots, poolings and vocabularies if "
+                f"given, must have one entry per field; got {n_fields} names and {lengths}."
             )
-        if len(set(self.names)) < len(self.names):
+        if len(set(self.names)) < n_fields:
             twice = sorted({name for name in self.names if self.names.count(name) > 1})
             raise ValueError(f"Field names must differ, but these occur twice: {twice}.")
-        for name, kind, size in zip(self.names, self.kinds, self.vocabulary_sizes, strict=True):
-            if kind not in KINDS:
-                raise ValueError(f"Field {name!r} has kind {kind!r}, expected one of {KINDS}.")
-            if size < 1 or (kind == "numeric" and size != 1):
+        sizes: dict[str, int] = {}
+        for f, name in enumerate(self.names):
+            self._check_field(f, name)
+            size = sizes.setdefault(self.vocabularies[f], self.vocabulary_sizes[f])
+            if size != self.vocabulary_sizes[f]:
                 raise ValueError(
-                    f"Field {name!r} has vocabulary size {size}: a numeric field owns exactly "
-                    "one row of the table, any other field at least one."
+                    f"Field {name!r} has vocabulary size {self.vocabulary_sizes[f]}, but shares "
+                    f"the vocabulary {self.vocabularies[f]!r} of size {size} with another field."
                 )
+
+    def _check_field(self, f: int, name: str) -> None:
+        kind, size, slots, pooling = (
+            values[f] for values in (self.kinds, self.vocabulary_sizes, self.slots, self.poolings)
+        )
+        if kind not in KINDS:
+            raise ValueError(f"Field {name!r} has kind {kind!r}, expected one of {KINDS}.")
+        if pooling not in POOLINGS:
+            raise ValueError(
+                f"Field {name!r} is pooled by {pooling!r}, expected one of {POOLINGS}."
+            )
+        if slots < 1:
+            raise ValueError(f"Field {name!r} has {slots} slots, expected at least one.")
+        if size < 1 or (kind == "numeric" and size != slots):
+            raise ValueError(
+                f"Field {name!r} has vocabulary size {size}: a numeric field owns exactly "
+                "one row of the table per slot, any other field at least one."
+            )
+        if kind == "numeric" and pooling != "sum":
+            raise ValueError(f"The numeric field {name!r} is pooled by 'sum', not {pooling!r}.")
 
     @classmethod
     def from_sizes(
@@ -94,27 +144,104 @@ class FieldSchema:
             vocabulary_sizes=sizes,
         )
 
+    def select(self, fields: Iterable[int]) -> FieldSchema:
+        """Schema of some of the fields.
+
+        Parameters
+        ----------
+        fields : iterable of int
+            Positions, in the order wanted.
+
+        Returns
+        -------
+        FieldSchema
+        """
+        chosen = list(fields)
+        return FieldSchema(
+            *(
+                tuple(values[f] for f in chosen)
+                for values in (
+                    self.names,
+                    self.kinds,
+                    self.vocabulary_sizes,
+                    self.slots,
+                    self.poolings,
+                    self.vocabularies,
+                )
+            )
+        )
+
     @property
     def n_fields(self) -> int:
         """Number of fields."""
         return len(self.names)
 
-    @property
+    @cached_property
     def n_slots(self) -> int:
-        """Number of positions in a row; one per field."""
-        return len(self.names)
+        """Number of positions in a row: index/value pairs that a model reads."""
+        return sum(self.slots)
+
+    @cached_property
+    def slot_fields(self) -> tuple[int, ...]:
+        """Field of each slot."""
+        return tuple(f for f, slots in enumerate(self.slots) for _ in range(slots))
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
         """Index of each field's first row in the table."""
-        return tuple(accumulate(self.vocabulary_sizes, initial=0))[:-1]
+        return tuple(self._vocabulary_offsets[name] for name in self.vocabularies)
 
     @cached_property
     def table_size(self) -> int:
         """Number of rows of the table shared by all fields."""
-        return sum(self.vocabulary_sizes)
+        return sum(self._sizes.values())
 
     @cached_property
     def numeric_slots(self) -> tuple[int, ...]:
-        """Positions of the numeric fields; all others hold codes."""
-        return tuple(i for i, kind in enumerate(self.kinds) if kind == "numeric")
+        """Slots of the numeric fields; all others hold codes."""
+        return tuple(s for s, f in enumerate(self.slot_fields) if self.kinds[f] == "numeric")
+
+    @cached_property
+    def unknown_rows(self) -> tuple[int, ...]:
+        """Index that stands for unknown at each slot; -1 where there is none."""
+        return tuple(
+            -1 if self.kinds[f] == "numeric" else self.offsets[f] for f in self.slot_fields
+        )
+
+    @cached_property
+    def column_names(self) -> tuple[str, ...]:
+        """Names of the columns that hold a row's codes.
+
+        A field of one slot has one, of its name; a field of several has one per slot. A
+        "weighted" field has as many for the values, after those for the codes.
+        """
+        names: list[str] = []
+        for name, slots, pooling in zip(self.names, self.slots, self.poolings, strict=True):
+            ends = [f"_{s}" for s in range(slots)] if slots > 1 else [""]
+            names += [name + end for end in ends]
+            if pooling == "weighted":
+                names += [f"{name}_value{end}" for end in ends]
+        return tuple(names)
+
+    @property
+    def n_columns(self) -> int:
+        """Number of columns that hold a row's codes."""
+        return len(self.column_names)
+
+    @cached_property
+    def first_columns(self) -> tuple[int, ...]:
+        """First column of each field, and the number of columns at the end."""
+        widths = (
+            slots * (2 if pooling == "weighted" else 1)
+            for slots, pooling in zip(self.slots, self.poolings, strict=True)
+        )
+        return tuple(accumulate(widths, initial=0))
+
+    @cached_property
+    def _sizes(self) -> dict[str, int]:
+        """Size of each vocabulary, in the order of the table."""
+        return dict(zip(self.vocabularies, self.vocabulary_sizes, strict=True))
+
+    @cached_property
+    def _vocabulary_offsets(self) -> dict[str, int]:
+        return dict(zip(self._sizes, accumulate(self._sizes.values(), initial=0), strict=False))

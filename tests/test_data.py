@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import KFold, cross_val_predict, train_test_split
@@ -526,3 +526,86 @@ def test_feature_union_stacks_columns_into_a_plain_array(table):
     result = union.fit_transform(table)
     assert type(result) is np.ndarray
     assert_array_equal(result, np.hstack([np.asarray(table)] * 2))
+
+
+# -- bags ------------------------------------------------------------------------------
+
+BAGS = FieldSchema(
+    names=("user", "seen", "item", "tags", "mood", "best", "curve"),
+    kinds=("categorical", "bag", "categorical", "bag", "bag", "bag", "numeric"),
+    vocabulary_sizes=(4, 6, 6, 3, 3, 3, 2),
+    slots=(1, 2, 1, 2, 2, 2, 2),
+    poolings=("sum", "weighted", "sum", "mean", "sqrtn", "max", "sum"),
+    vocabularies=("user", "item", "item", "tags", "mood", "best", "curve"),
+)
+# user | seen, values | item | tags | mood | best | curve
+BAG_ROWS = [
+    [0, 1, -1, 0.5, 2.0, 3, 0, 1, 0, 1, 0, 1, 0.5, np.nan],
+    [2, 4, -2, 0.5, 2.0, -1, 0, -2, 0, -2, -1, -2, 0.0, 7.0],
+    [-1, -2, -2, 0.0, 0.0, 0, -2, -2, -2, -2, -2, -2, -1.0, 1.0],
+]
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_slots_of_bags_by_hand(compiled, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr("sklearn_fm.data._compiled_to_entries", lambda: None)
+    X = FieldArray(BAG_ROWS, BAGS)
+    half = 0.5**0.5
+    assert_array_equal(
+        X.indices,
+        [
+            [1, 6, 4, 8, 11, 12, 14, 15, 17, 18, 19, 20],
+            [3, 9, 4, 4, 11, 10, 14, 13, 16, 16, 19, 20],
+            [0, 4, 4, 5, 10, 10, 13, 13, 16, 16, 19, 20],
+        ],
+    )
+    assert_allclose(
+        X.values,
+        [
+            [1, 0.5, 2, 1, 0.5, 0.5, half, half, 1, 1, 0.5, 0],
+            [1, 0.5, 0, 1, 1, 0, 1, 0, 1, 0, 0, 7],
+            [1, 0, 0, 1, 0, 0, 0, 0, 0, 0, -1, 1],
+        ],
+        rtol=1e-6,
+    )
+    assert X.indices.dtype == np.int32
+    row = X.to_csr()[[0]].toarray()[0]
+    assert_allclose(row[[4, 6, 8, 11]], [2, 0.5, 1, 0.5])
+
+
+def test_fields_of_several_columns_are_selected_whole():
+    X = FieldArray(BAG_ROWS, BAGS)
+    some = X.select(["tags", "seen"])
+    assert_array_equal(some, np.asarray(X)[:, [6, 7, 1, 2, 3, 4]])
+    assert some.schema.names == ("tags", "seen")
+    assert some.schema.offsets == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("column", "code", "message"),
+    [
+        (1, -3, "Field 'seen' takes the integer codes -2 (empty), -1 (unknown) to 4, got"),
+        (0, -2, "Field 'user' takes the integer codes -1 (unknown) to 2, got values from -2"),
+        (6, 2, "Field 'tags' takes the integer codes -2 (empty), -1 (unknown) to 1"),
+        (3, np.nan, "Field 'seen' holds NaN as a value in row 0"),
+        (4, np.inf, "Field 'seen' holds infinity in row 0"),
+        (12, 1e39, "Field 'curve' holds infinity in row 0; expected finite numbers of float32"),
+    ],
+)
+@pytest.mark.parametrize("compiled", [True, False])
+def test_codes_of_bags_are_checked(column, code, message, compiled, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr("sklearn_fm.data._compiled_to_entries", lambda: None)
+    rows = np.array(BAG_ROWS)
+    rows[0, column] = code
+    with pytest.raises(ValueError, match=re.escape(message)):
+        FieldArray(rows, BAGS)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        FieldArray._wrap(rows, BAGS).indices_and_values()
+
+
+def test_one_hot_form_of_bags_is_a_one_way_street():
+    matrix = FieldArray(BAG_ROWS, BAGS).to_csr()
+    with pytest.raises(ValueError, match="does not tell slots of one field"):
+        FieldArray.from_csr(matrix, BAGS)

@@ -71,20 +71,50 @@ def test_it_is_a_frozen_value():
     [
         (
             (("a",), ("numeric",), (1, 1)),
-            "names, kinds and vocabulary_sizes must have one entry per field, got 1, 1 and 2.",
+            "must have one entry per field; got 1 names and",
         ),
         (
             (("b", "a", "b", "a"), ("numeric",) * 4, (1,) * 4),
             "Field names must differ, but these occur twice: ['a', 'b'].",
         ),
         (
-            (("a",), ("bag",), (3,)),
-            "Field 'a' has kind 'bag', expected one of ('categorical', 'binned', 'numeric').",
+            (("a",), ("set",), (3,)),
+            "Field 'a' has kind 'set', expected one of ('categorical',",
         ),
         ((("a",), ("numeric",), (2,)), "Field 'a' has vocabulary size 2: a numeric field owns"),
         ((("a",), ("categorical",), (0,)), "Field 'a' has vocabulary size 0: a numeric field owns"),
+        ((("a",), ("bag",), (3,), (0,)), "Field 'a' has 0 slots, expected at least one."),
+        ((("a",), ("bag",), (3,), (2,), ("min",)), "Field 'a' is pooled by 'min', expected"),
+        ((("a",), ("numeric",), (3,), (3,), ("mean",)), "'a' is pooled by 'sum', not 'mean'."),
+        (
+            (("a", "b"), ("bag",) * 2, (3, 4), (2, 1), ("sum",) * 2, ("v", "v")),
+            "Field 'b' has vocabulary size 4, but shares the vocabulary 'v' of size 3",
+        ),
     ],
 )
 def test_errors_name_the_field_and_the_rule(arguments, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         FieldSchema(*arguments)
+
+
+def test_fields_of_one_vocabulary_share_its_rows():
+    schema = FieldSchema(
+        names=("user", "history", "movie", "curve"),
+        kinds=("categorical", "bag", "categorical", "numeric"),
+        vocabulary_sizes=(4, 6, 6, 2),
+        slots=(1, 3, 1, 2),
+        poolings=("sum", "weighted", "sum", "sum"),
+        vocabularies=("user", "movie", "movie", "curve"),
+    )
+    assert schema.offsets == (0, 4, 4, 10)
+    assert schema.table_size == 12
+    assert schema.slot_fields == (0, 1, 1, 1, 2, 3, 3)
+    assert schema.unknown_rows == (0, 4, 4, 4, 4, -1, -1)
+    assert schema.numeric_slots == (5, 6)
+    assert schema.column_names == (
+        *("user", "history_0", "history_1", "history_2"),
+        *("history_value_0", "history_value_1", "history_value_2"),
+        *("movie", "curve_0", "curve_1"),
+    )
+    assert schema.first_columns == (0, 1, 7, 8, 10)
+    assert schema.select([2, 0]).offsets == (0, 6)

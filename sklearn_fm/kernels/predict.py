@@ -48,15 +48,15 @@ def read(
         Receives bias plus linear term.
     pairs : ndarray of shape (last - first, K) or (0, 0)
         Receives the pairwise sums, if it has room.
-    e : ndarray of shape (last - first, S * K) or (0, 0)
-        Receives embeddings times values, if it has room.
+    e : ndarray of shape (last - first, F * K) or (0, 0)
+        Receives the embeddings of the fields, if it has room.
     add_pairs : bool
         Whether to add the total of the pairwise sums to `linear`.
     """
     weights, bias = pointer(table), (len(table) - 1) * L.width
     out, out_pairs, out_e = pointer(linear), pointer(pairs), pointer(e)
     entries, has_pairs, has_e = row_pointers(rows), len(pairs) > 0, len(e) > 0
-    columns, data, stride = entries.columns, entries.data, entries.stride
+    columns, data, stride, fields = entries.columns, entries.data, entries.stride, entries.fields
     for b in range(first, last):
         if b + 1 < last:
             for j in range(start_of(entries, order[b + 1]), start_of(entries, order[b + 1] + 1)):
@@ -70,10 +70,25 @@ def read(
             out[b * L.C + c] = z
         if not (add_pairs or has_pairs or has_e):
             continue
+        has_fields = fields.count < entries.width
         for k in range(0, L.K, L.lanes):
             sums = fill(L, _ZERO)
             squares = fill(L, _ZERO)
-            for j in range(start, end):
+            for f in range(fields.count if has_fields else 0):
+                field = fill(L, _ZERO)
+                own_squares = fill(L, _ZERO)
+                for j in range(start + fields.starts[f], start + fields.starts[f + 1]):
+                    v = load(L, weights, np.int64(columns[j]) * L.width + k)
+                    xv = fill(L, data[j * stride]) * v
+                    field = field + xv
+                    own_squares = own_squares + xv * xv
+                if fields.pooled[f] >= 0:
+                    own_squares = field * field
+                sums = sums + field
+                squares = squares + own_squares
+                if has_e:
+                    store(out_e, ((b - first) * fields.count + f) * L.K + k, field)
+            for j in range(start, start if has_fields else end):
                 v = load(L, weights, np.int64(columns[j]) * L.width + k)
                 xv = fill(L, data[j * stride]) * v
                 sums = sums + xv

@@ -21,6 +21,7 @@ from .threads import barrier
 
 __all__ = [
     "LOSSES",
+    "Fields",
     "Loss",
     "Rows",
     "Scratch",
@@ -39,11 +40,26 @@ _AHEAD = 12  # rows for which memory is asked in advance
 LOSSES = {"binary": 0, "squared": 1, "ranged": 2}
 
 
+class Fields(NamedTuple):
+    """How the slots of rectangular rows make up fields.
+
+    Pairs are taken over fields, whose slots are added up first, unless all slots count as
+    fields there: then no field is among the `pooled`.
+    """
+
+    count: int
+    starts: Any  # (count + 1,) int64, first slot of each field
+    of_slot: Any  # (width,) int64, field of each slot
+    pooled: Any  # (count,) int64, number among the pooled fields or -1
+    n_pooled: int
+    by_index: int  # whether threads share the work by index rather than by slot
+
+
 class Rows(NamedTuple):
     """Encoded rows; entry e is index columns[e] and value data[e * stride].
 
     Rectangular rows have `width` entries each; else, with width 0, row r has those from
-    starts[r] to starts[r + 1].
+    starts[r] to starts[r + 1], each of them a field.
     """
 
     width: int
@@ -51,6 +67,7 @@ class Rows(NamedTuple):
     columns: Any  # (n_entries,) int32 or int64
     data: Any  # (n_entries,) float32, or (1,) with stride 0 if all values are the same
     stride: int
+    fields: Fields
 
 
 class Loss(NamedTuple):
@@ -69,7 +86,8 @@ class Scratch(NamedTuple):
     A row writes its linear term to `slope`, the sum of its vectors to `push` and its
     pairwise sums to `pull`. What comes back are derivatives of the loss: by the linear term
     in `slope`, by the pairwise sums in `pull`, and in `push` the latter times the sum of the
-    vectors. An entry of value x then has the gradient x * (push - x * pull * v) by its vector v.
+    vectors. An entry of value x then has the gradient x * (push - pull * e) by its vector v, where
+    e is the embedding of its field: x * v, or the sum over the slots of a pooled one.
     The last row of the work stands for entries of value 0; its v and w stay 0.
     """
 
@@ -81,6 +99,7 @@ class Scratch(NamedTuple):
     pull: Any  # (B, K)
     slope: Any  # (B, C)
     loss: Any  # (B,)
+    pooled: Any  # (B, n_pooled * K) sums of the vectors of pooled fields
     capacity: int  # rows of the work, n_work
 
 
@@ -97,8 +116,21 @@ class Team(NamedTuple):
 @njit(**INLINE)
 def row_pointers(rows: Rows) -> Rows:
     """The same rows, arrays replaced by their addresses."""
+    f = rows.fields
     return Rows(
-        rows.width, pointer(rows.starts), pointer(rows.columns), pointer(rows.data), rows.stride
+        rows.width,
+        pointer(rows.starts),
+        pointer(rows.columns),
+        pointer(rows.data),
+        rows.stride,
+        Fields(
+            f.count,
+            pointer(f.starts),
+            pointer(f.of_slot),
+            pointer(f.pooled),
+            f.n_pooled,
+            f.by_index,
+        ),
     )
 
 
@@ -119,20 +151,23 @@ def _scratch_pointers(s: Scratch) -> Scratch:
         pointer(s.pull),
         pointer(s.slope),
         pointer(s.loss),
+        pointer(s.pooled),
         s.capacity,
     )
 
 
 @njit(**INLINE)
 def _columns_of(rows: Rows, team: Team) -> tuple[int, int]:
-    """Columns of rectangular rows whose indices belong to this thread."""
-    F = rows.width
-    return F * team.part // team.n_parts, F * (team.part + 1) // team.n_parts
+    """Columns of rectangular rows that hold indices of this thread."""
+    S = rows.width
+    if rows.fields.by_index:
+        return 0, S
+    return S * team.part // team.n_parts, S * (team.part + 1) // team.n_parts
 
 
 @njit(**INLINE)
 def _owns(part: int, n_parts: int, i: int) -> bool:
-    """Whether an index of rows of different lengths belongs to this thread."""
+    """Whether an index that may stand in any column belongs to this thread."""
     return n_parts == 1 or (i * 2654435761 & 0xFFFFFFFF) * n_parts >> 32 == part
 
 
@@ -179,8 +214,12 @@ def _collect(
                 q = s.capacity
                 if rows.data[entry * rows.stride] != _ZERO:
                     i = np.int64(rows.columns[entry])
+                    if rows.fields.by_index and not _owns(team.part, team.n_parts, i):
+                        continue
                     q = _find(L, table, i, s, first, count, step)
                     count += q == count
+                elif rows.fields.by_index and team.part > 0:
+                    continue
                 s.place[b * rows.width + j] = np.int32(q)
         return count
     entry = 0
@@ -211,6 +250,9 @@ def _sum_row(L: Any, rows: Rows, r: int, b: int, s: Scratch, e: Any, has_e: bool
             q = s.place[p0 + j] * L.work_width
             linear += rows.data[(start + j) * rows.stride] * s.work[q + L.K + c]
         s.slope[b * L.C + c] = linear
+    if rows.fields.count < rows.width:
+        _sum_fields(L, rows, start, b, s, e, has_e)
+        return
     for k in range(0, L.K, L.lanes):
         sums = fill(L, _ZERO)
         squares = fill(L, _ZERO)
@@ -226,15 +268,57 @@ def _sum_row(L: Any, rows: Rows, r: int, b: int, s: Scratch, e: Any, has_e: bool
 
 
 @njit(**INLINE)
+def _sum_fields(L: Any, rows: Rows, start: int, b: int, s: Scratch, e: Any, has_e: bool) -> None:
+    """Sum of vectors and pairwise sums of rectangular rows whose fields may have many slots."""
+    fields = rows.fields
+    for k in range(0, L.K, L.lanes):
+        sums = fill(L, _ZERO)
+        squares = fill(L, _ZERO)
+        for f in range(fields.count):
+            field = fill(L, _ZERO)
+            own_squares = fill(L, _ZERO)
+            for j in range(fields.starts[f], fields.starts[f + 1]):
+                x = fill(L, rows.data[(start + j) * rows.stride])
+                xv = x * load(L, s.work, s.place[b * rows.width + j] * L.work_width + k)
+                field = field + xv
+                own_squares = own_squares + xv * xv
+            p = fields.pooled[f]
+            if p >= 0:
+                own_squares = field * field
+                store(s.pooled, (b * fields.n_pooled + p) * L.K + k, field)
+            sums = sums + field
+            squares = squares + own_squares
+            if has_e:
+                store(e, (b * fields.count + f) * L.K + k, field)
+        store(s.push, b * L.K + k, sums)
+        store(s.pull, b * L.K + k, fill(L, _HALF) * (sums * sums - squares))
+
+
+@njit(**INLINE)
 def _add_gradient(
-    L: Any, b: int, x: np.float32, q: int, s: Scratch, de: Any, d: int, has_de: bool
+    L: Any,
+    b: int,
+    x: np.float32,
+    q: int,
+    s: Scratch,
+    pooled: int,
+    de: Any,
+    d: int,
+    has_de: bool,
 ) -> None:
-    """Add the gradient of an entry of row b to that of its index."""
+    """Add the gradient of an entry of row b to that of its index.
+
+    `pooled` is the place of its field's sum, or -1 if its field is no more than itself.
+    """
     gv = L.K + L.C
     xs = fill(L, x)
     for k in range(0, L.K, L.lanes):
         pull = load(L, s.pull, b * L.K + k)
-        change = load(L, s.push, b * L.K + k) - xs * pull * load(L, s.work, q + k)
+        if pooled >= 0:
+            own = load(L, s.pooled, pooled + k)
+        else:
+            own = xs * load(L, s.work, q + k)
+        change = load(L, s.push, b * L.K + k) - pull * own
         if has_de:
             change = change + load(L, de, d + k)
         store(s.work, q + gv + k, load(L, s.work, q + gv + k) + xs * change)
@@ -257,16 +341,24 @@ def _update(
     team: Team,
 ) -> None:
     """Sum the gradients of this thread's distinct indices and step."""
-    width = rows.width
+    width, fields = rows.width, rows.fields
     if width > 0:
         j0, j1 = _columns_of(rows, team)
         for j in range(j0, j1):
+            f = fields.of_slot[j]
+            p = fields.pooled[f]
             for b in range(m):
-                x = rows.data[(order[b] * width + j) * rows.stride]
+                entry = order[b] * width + j
+                x = rows.data[entry * rows.stride]
                 if x == _ZERO:
                     continue
+                if fields.by_index and not _owns(
+                    team.part, team.n_parts, np.int64(rows.columns[entry])
+                ):
+                    continue
                 q = s.place[b * width + j] * L.work_width
-                _add_gradient(L, b, x, q, s, de, (b * width + j) * L.K, has_de)
+                pooled = (b * fields.n_pooled + p) * L.K if p >= 0 else -1
+                _add_gradient(L, b, x, q, s, pooled, de, (b * fields.count + f) * L.K, has_de)
     else:
         for b in range(m):
             p0 = s.first_entry[b] - rows.starts[order[b]]
@@ -274,7 +366,7 @@ def _update(
                 x = rows.data[e * rows.stride]
                 if x != _ZERO and _owns(team.part, team.n_parts, np.int64(rows.columns[e])):
                     q = s.place[p0 + e] * L.work_width
-                    _add_gradient(L, b, x, q, s, de, 0, False)
+                    _add_gradient(L, b, x, q, s, -1, de, 0, False)
     for q in range(_first_work(s, team), count):
         take_step(L, table, s.distinct[q] * L.width, s.work, q * L.work_width, step)
 
@@ -414,8 +506,8 @@ def gather(
     ----------
     L, table, rows, order, step, scratch, team
         As in `train_fm`; `order` holds one batch.
-    e : ndarray of shape (B, S * L.K) or (0, 0)
-        Receives the embeddings times their values, if it has room.
+    e : ndarray of shape (B, F * L.K) or (0, 0)
+        Receives the embeddings of the fields, if it has room.
 
     Returns
     -------
@@ -451,7 +543,7 @@ def scatter(
         As in `gather`.
     count : int
         What `gather` returned for this part.
-    de : ndarray of shape (B, S * L.K) or (0, 0)
+    de : ndarray of shape (B, F * L.K) or (0, 0)
         Derivative of the loss by the embeddings, beside that through their pairwise sums.
     """
     weights, chosen, m = pointer(table), pointer(order), len(order)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..layers.embedding import FieldEmbedding, LinearTerm
-from ..layers.functional import pairwise_sum
+from ..layers.functional import pairwise_sum, pool_slots
 from ..layers.mlp import MLP
 from ..schema import FieldSchema
 
@@ -43,6 +43,8 @@ class FieldModel(nn.Module):
     uses_pairs = False
     #: Whether the embeddings themselves are.
     uses_embeddings = False
+    #: Whether pairs are those of all slots, also within a field, rather than of the fields.
+    pair_slots = False
     #: True if `from_embeddings` needs field f at position f. A model that treats all slots
     #: alike also takes rows of different lengths, padded by slots of value 0.
     positional = False
@@ -57,6 +59,7 @@ class FieldModel(nn.Module):
     ) -> None:
         super().__init__()
         self.schema = schema
+        self._largest = [f for f, pooling in enumerate(schema.poolings) if pooling == "max"]
         self.n_outputs = n_outputs
         self.init_scale = init_scale
         self.bias = nn.Parameter(torch.zeros(n_outputs))
@@ -85,7 +88,7 @@ class FieldModel(nn.Module):
         Parameters
         ----------
         e : Tensor of shape (B, F, K)
-            Embeddings multiplied by their values.
+            Embeddings of the fields: those of the slots times their values, pooled.
 
         Returns
         -------
@@ -116,6 +119,28 @@ class FieldModel(nn.Module):
             raw = raw + self.from_embeddings(cast(Tensor, e))
         return raw
 
+    def from_slots(self, linear: Tensor, e: Tensor, values: Tensor) -> Tensor:
+        """Raw prediction without the bias, from the embeddings of the slots.
+
+        Parameters
+        ----------
+        linear : Tensor of shape (B, C)
+            Linear term.
+        e : Tensor of shape (B, S, K)
+            Embeddings of the slots, multiplied by their values.
+        values : Tensor of shape (B, S)
+            The values.
+
+        Returns
+        -------
+        Tensor of shape (B, C)
+        """
+        pooled = e
+        if self.schema.n_slots > self.schema.n_fields:
+            pooled = pool_slots(e, values, self.schema.slots, self._largest)
+        pairs = pairwise_sum(e if self.pair_slots else pooled) if self.uses_pairs else None
+        return self.combine(linear, pairs, pooled)
+
     def forward(self, indices: Tensor, values: Tensor) -> Tensor:
         """Raw predictions of encoded rows.
 
@@ -131,8 +156,7 @@ class FieldModel(nn.Module):
         Tensor of shape (B, C)
         """
         e = self.embedding(indices, values)
-        pairs = pairwise_sum(e) if self.uses_pairs else None
-        return self.bias + self.combine(self.linear(indices, values), pairs, e)
+        return self.bias + self.from_slots(self.linear(indices, values), e, values)
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -152,9 +176,7 @@ class FieldModel(nn.Module):
         # In pieces, so that the numbers drawn do not depend on how the table lies in memory.
         for rows in self.embedding.weight.split(2**14):
             rows.copy_(torch.randn(rows.shape, generator=generator).mul_(self.init_scale))
-        numeric = set(self.schema.numeric_slots)
-        unknown = [o for slot, o in enumerate(self.schema.offsets) if slot not in numeric]
-        self.embedding.weight[unknown] = 0
+        self.embedding.weight[[row for row in set(self.schema.unknown_rows) if row >= 0]] = 0
         for part in self.children():
             if isinstance(part, MLP):
                 part.reset_parameters(generator)

@@ -19,7 +19,7 @@ __all__ = ["DeepFM"]
 class DeepFM(FM):
     """Factorization machine plus a multilayer perceptron.
 
-    raw(x) = FM(x) + MLP(concatenation of v_1 x_1 ... v_F x_F)
+    raw(x) = FM(x) + MLP(concatenation of the fields' embeddings e_1 ... e_F)
 
     Parameters
     ----------
@@ -39,6 +39,8 @@ class DeepFM(FM):
         Number of raw predictions per row, C.
     init_scale : float, default=0.01
         Standard deviation of the embeddings' start values.
+    pair_slots : bool, default=False
+        Whether categories of one bag interact too in the factorization machine.
 
     References
     ----------
@@ -59,8 +61,15 @@ class DeepFM(FM):
         batch_norm: bool = False,
         n_outputs: int = 1,
         init_scale: float = 0.01,
+        pair_slots: bool = False,
     ) -> None:
-        super().__init__(schema, embedding_dim, n_outputs=n_outputs, init_scale=init_scale)
+        super().__init__(
+            schema,
+            embedding_dim,
+            n_outputs=n_outputs,
+            init_scale=init_scale,
+            pair_slots=pair_slots,
+        )
         self.mlp: MLP | None = None
         if hidden_layer_sizes:
             self.mlp = MLP(

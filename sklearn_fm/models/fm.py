@@ -17,9 +17,10 @@ __all__ = ["FM"]
 class FM(FieldModel):
     """Factorization machine.
 
-    raw(x) = bias + sum_s w_s x_s + sum_{s<t} <v_s, v_t> x_s x_t
+    raw(x) = bias + sum_s w_s x_s + sum_{f<g} <e_f, e_g>,  e_f = sum_{s in f} v_s x_s
 
-    With several outputs the embeddings are shared: output c has its own linear term
+    where a field has one slot s unless it is a bag, whose slots are pooled first; with
+    `pair_slots` the pairs are those of the slots, sum_{s<t} <v_s, v_t> x_s x_t. With several outputs the embeddings are shared: output c has its own linear term
     and weighs the K coordinates of the pairwise sum by its own vector.
 
     Parameters
@@ -32,6 +33,8 @@ class FM(FieldModel):
         Number of raw predictions per row, C.
     init_scale : float, default=0.01
         Standard deviation of the embeddings' start values.
+    pair_slots : bool, default=False
+        Whether categories of one bag interact too, as in libFM.
 
     References
     ----------
@@ -55,8 +58,10 @@ class FM(FieldModel):
         *,
         n_outputs: int = 1,
         init_scale: float = 0.01,
+        pair_slots: bool = False,
     ) -> None:
         super().__init__(schema, embedding_dim, n_outputs=n_outputs, init_scale=init_scale)
+        self.pair_slots = pair_slots
         if n_outputs > 1:
             self.pairwise_weight = nn.Parameter(torch.zeros(embedding_dim, n_outputs))
         self.reset_parameters()

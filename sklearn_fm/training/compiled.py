@@ -23,7 +23,7 @@ from ..models.base import FieldModel
 from .batching import Batch, Rows
 from .losses import BinaryLogLoss, Loss, SquaredError
 from .optimizers import StepOptions
-from .packing import entries_of, flat_entries, pack
+from .packing import entries_of, flat_entries, make_fields, pack
 from .steppers import Stepper
 
 __all__ = ["CompiledStepper"]
@@ -60,6 +60,7 @@ class CompiledStepper(Stepper):
         if options.n_threads > 1:
             self._pool = ThreadPoolExecutor(options.n_threads, "sklearn_fm")
         self._scratch: list[Scratch] = []
+        self._n_pooled = make_fields(model.schema, model.pair_slots).n_pooled
         self._e = torch.zeros(0, 0)
         self._start_state()
 
@@ -184,7 +185,7 @@ class CompiledStepper(Stepper):
         if not len(order):
             return np.zeros(0)
         storage = rows.storage
-        entries = entries_of(storage)
+        entries = entries_of(storage, self.model)
         weight = storage.weight.numpy()
         loss = _kernel_loss(self.loss, storage.target.numpy(), weight)
         chosen = order.numpy()
@@ -235,13 +236,13 @@ class CompiledStepper(Stepper):
         K = L.embedding_dim
         if rows.storage.spread or self.options.unknown_dropout:
             batch = self._drop_to_unknown(rows.take(chosen))
-            entries, order = _batch_entries(batch), np.arange(m)
+            entries, order = _batch_entries(batch, model), np.arange(m)
         else:
             positions = rows.locate(chosen)
             storage = rows.storage
             nothing = chosen.new_zeros(0)
             batch = Batch(nothing, nothing, storage.target[positions], storage.weight[positions])
-            entries, order = entries_of(storage), positions.numpy()
+            entries, order = entries_of(storage, model), positions.numpy()
         n_entries = self._most_entries(entries, order)
         # Handing a part to another thread takes longer than a small batch.
         n_parts = self.options.n_threads if n_entries * L.K >= _THREAD_NUMBERS else 1
@@ -249,7 +250,7 @@ class CompiledStepper(Stepper):
         step = self._make_step(self._clock)
         e, e_array = None, _NOTHING
         if model.uses_embeddings:
-            e = self._embeddings(m, entries.width)
+            e = self._embeddings(m, entries.fields.count)
             e_array = e.numpy().reshape(m, -1)
 
         teams = [Team(part, n_parts, self._sync, 0, 1) for part in range(n_parts)]
@@ -359,16 +360,17 @@ class CompiledStepper(Stepper):
                     floats(B, L.K),
                     floats(B, L.C),
                     floats(B),
+                    floats(B, self._n_pooled * L.K),
                     n_work,
                 )
                 for _ in range(n_scratch)
             ]
         return self._scratch
 
-    def _embeddings(self, n_rows: int, n_slots: int) -> Tensor:
+    def _embeddings(self, n_rows: int, n_fields: int) -> Tensor:
         """Room for the embeddings of a batch, padding included."""
-        if self._e.shape[1:] != (n_slots, self.layout.K):
-            self._e = torch.zeros(self.batch_size, n_slots, self.layout.K)
+        if self._e.shape[1:] != (n_fields, self.layout.K):
+            self._e = torch.zeros(self.batch_size, n_fields, self.layout.K)
         return self._e[:n_rows]
 
 
@@ -380,6 +382,7 @@ def _kernel_loss(loss: Loss, target: NDArray[Any], weight: NDArray[Any]) -> Kern
     return KernelLoss(LOSSES[kind], np.float32(low), np.float32(high), target, weight)
 
 
-def _batch_entries(batch: Batch) -> Entries:
+def _batch_entries(batch: Batch, model: FieldModel) -> Entries:
     """Entries of a batch that stands by itself."""
-    return flat_entries(batch.indices.contiguous().numpy(), batch.values.contiguous().numpy())
+    indices, values = batch.indices.contiguous(), batch.values.contiguous()
+    return flat_entries(indices.numpy(), values.numpy(), model)

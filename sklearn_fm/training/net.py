@@ -195,12 +195,12 @@ class FieldNet(NeuralNet):
 
 def _make_stepper(model: FieldModel, loss: Loss, options: StepOptions, *rest: Any) -> Stepper:
     """Compiled steps where they can be taken, torch's elsewhere."""
-    bias = model.bias
-    on_cpu = bias.device.type == "cpu" and bias.dtype == torch.float32
-    if HAS_KERNELS and on_cpu and options.gradient_clip is None:
+    if HAS_KERNELS and options.gradient_clip is None:
         from .compiled import CompiledStepper
+        from .packing import can_pack
 
-        return CompiledStepper(model, loss, options, *rest)
+        if can_pack(model):
+            return CompiledStepper(model, loss, options, *rest)
     return TorchStepper(model, loss, options, *rest)
 
 

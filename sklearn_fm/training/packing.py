@@ -5,6 +5,7 @@ Parameters stay where a module's user looks for them: they become views of the a
 
 from __future__ import annotations
 
+import functools
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -12,14 +13,18 @@ import torch
 from numpy.typing import NDArray
 
 from ..kernels.layout import Layout
+from ..kernels.step import Fields
 from ..kernels.step import Rows as Entries
 from ..models.base import FieldModel
+from ..schema import FieldSchema
 from .batching import CSRRows, DenseRows, Rows
 
-__all__ = ["can_pack", "entries_of", "find_packed", "flat_entries", "pack"]
+__all__ = ["can_pack", "entries_of", "find_packed", "flat_entries", "make_fields", "pack"]
 
 _ONE = np.ones(1, dtype=np.float32)
 _NO_STARTS = np.zeros(1, dtype=np.int64)
+_NO_FIELDS = Fields(0, _NO_STARTS, _NO_STARTS, _NO_STARTS, 0, 0)
+_FEW_COLUMNS = 8  # too few to share them out among threads evenly
 
 
 #: Array of each packed model.
@@ -66,7 +71,7 @@ def pack(model: FieldModel, solver: str = "none") -> tuple[Layout, NDArray[np.fl
 
 
 def can_pack(model: FieldModel) -> bool:
-    """Whether kernels can work on a model: float32 on the CPU.
+    """Whether kernels can work on a model: float32 on the CPU, and no field pooled by "max".
 
     Parameters
     ----------
@@ -78,7 +83,8 @@ def can_pack(model: FieldModel) -> bool:
     bool
     """
     weight = model.embedding.weight
-    return weight.device.type == "cpu" and weight.dtype == torch.float32
+    is_float32 = weight.device.type == "cpu" and weight.dtype == torch.float32
+    return is_float32 and "max" not in model.schema.poolings
 
 
 def find_packed(model: FieldModel) -> tuple[Layout, NDArray[np.float32]] | None:
@@ -100,13 +106,45 @@ def find_packed(model: FieldModel) -> tuple[Layout, NDArray[np.float32]] | None:
     return packed
 
 
-def flat_entries(indices: NDArray[np.integer], values: NDArray[np.float32]) -> Entries:
+@functools.lru_cache(maxsize=32)
+def make_fields(schema: FieldSchema, pair_slots: bool = False) -> Fields:
+    """How slots make up the fields of a schema.
+
+    Parameters
+    ----------
+    schema : FieldSchema
+        Slots and vocabularies of the fields.
+    pair_slots : bool, default=False
+        Whether pairs are taken over slots rather than fields.
+
+    Returns
+    -------
+    Fields
+    """
+    many = [slots > 1 and not pair_slots for slots in schema.slots]
+    number = np.cumsum(many) - 1
+    shares = len(set(schema.vocabularies)) < schema.n_fields
+    return Fields(
+        schema.n_fields,
+        np.cumsum([0, *schema.slots], dtype=np.int64),
+        np.asarray(schema.slot_fields, dtype=np.int64),
+        np.where(many, number, -1).astype(np.int64),
+        sum(many),
+        int(shares or schema.n_slots > schema.n_fields or schema.n_fields < _FEW_COLUMNS),
+    )
+
+
+def flat_entries(
+    indices: NDArray[np.integer], values: NDArray[np.float32], model: FieldModel
+) -> Entries:
     """Rows of equal length as flat entries.
 
     Parameters
     ----------
     indices, values : ndarray of shape (n_rows, n_slots)
         C-contiguous, or values of one number broadcast.
+    model : FieldModel
+        Whose fields they are.
 
     Returns
     -------
@@ -114,16 +152,21 @@ def flat_entries(indices: NDArray[np.integer], values: NDArray[np.float32]) -> E
     """
     constant = values.strides == (0, 0)
     data = _ONE if constant else values.reshape(-1)
-    return Entries(indices.shape[1], _NO_STARTS, indices.reshape(-1), data, int(not constant))
+    fields = make_fields(model.schema, model.pair_slots)
+    return Entries(
+        indices.shape[1], _NO_STARTS, indices.reshape(-1), data, int(not constant), fields
+    )
 
 
-def entries_of(rows: Rows) -> Entries:
+def entries_of(rows: Rows, model: FieldModel) -> Entries:
     """Stored rows as flat entries, without copying them.
 
     Parameters
     ----------
     rows : DenseRows or CSRRows
         On the CPU.
+    model : FieldModel
+        Whose fields they are.
 
     Returns
     -------
@@ -133,6 +176,6 @@ def entries_of(rows: Rows) -> Entries:
         starts, columns, data = (
             tensor.contiguous().numpy() for tensor in (rows.starts, rows.columns, rows.data)
         )
-        return Entries(0, starts, columns, data, 1)
+        return Entries(0, starts, columns, data, 1, _NO_FIELDS)
     assert isinstance(rows, DenseRows)
-    return flat_entries(rows.indices.numpy(), rows.values.numpy())
+    return flat_entries(rows.indices.numpy(), rows.values.numpy(), model)

@@ -79,7 +79,7 @@ def raw_predictions(model: FieldModel, rows: Rows, n_threads: int = 1) -> NDArra
         packed = find_packed(model)
         if packed is not None:
             order = rows.locate(torch.arange(len(rows))).numpy()
-            return _by_kernels(model, *packed, entries_of(rows.storage), order, n_threads)
+            return _by_kernels(model, *packed, entries_of(rows.storage, model), order, n_threads)
     model.eval()
     numbers_per_row = max(rows.width * model.embedding.weight.shape[1], 1)
     batch_size = min(max(_TORCH_NUMBERS // numbers_per_row, 1), 8192)
@@ -112,7 +112,7 @@ def predict_encoded(
 
         packed = find_packed(model)
         if packed is not None:
-            entries = flat_entries(*encoded.indices_and_values())
+            entries = flat_entries(*encoded.indices_and_values(), model)
             return _by_kernels(model, *packed, entries, np.arange(len(encoded)), n_threads)
     rows = make_rows(
         encoded,
@@ -162,7 +162,7 @@ def _by_kernels(
         return raw
     batch_size = min(max(_KERNEL_NUMBERS // max(width * K, 1), 1), max(n_rows, 1))
     model.eval()
-    room_shape = (batch_size, entries.width, K) if model.uses_embeddings else (0, 0, 0)
+    room_shape = (batch_size, entries.fields.count, K) if model.uses_embeddings else (0, 0, 0)
     room = np.empty(room_shape, dtype=np.float32)
     sums = np.empty((batch_size, K) if model.uses_pairs else (0, 0), dtype=np.float32)
     K_used = layout.embedding_dim

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..layers.functional import pairwise_sum
 from ..models.base import FieldModel
 from .batching import Batch, Rows
 from .losses import Loss
@@ -62,12 +61,7 @@ class Stepper:
         by_row = {id(model.bias)} | {id(table) for table in model.sparse_tables().values()}
         self.dense = [p for p in model.parameters() if id(p) not in by_row]
         self.optimizer = _make_optimizer(self.dense, options)
-        schema = model.schema
-        numeric = set(schema.numeric_slots)
-        self._unknown = torch.tensor(
-            [-1 if slot in numeric else offset for slot, offset in enumerate(schema.offsets)],
-            device=model.bias.device,
-        )
+        self._unknown = torch.tensor(model.schema.unknown_rows, device=model.bias.device)
 
     @property
     def penalties(self) -> dict[str, float]:
@@ -228,7 +222,7 @@ class TorchStepper(Stepper):
         linear.requires_grad_()
 
         def compute_raw() -> Tensor:
-            return model.combine(linear, pairwise_sum(e) if model.uses_pairs else None, e)
+            return model.from_slots(linear, e, batch.values)
 
         loss = self._differentiate(compute_raw, batch)
         if not torch.isfinite(loss):

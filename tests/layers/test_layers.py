@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from torch.autograd import gradcheck
 from torch.func import functional_call
 
-from sklearn_fm.layers import MLP, FieldEmbedding, LinearTerm, pairwise_sum
+from sklearn_fm.layers import MLP, FieldEmbedding, LinearTerm, pairwise_sum, pool_slots
 from sklearn_fm.layers.mlp import ACTIVATIONS
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -181,3 +181,22 @@ def test_mlp_reset_parameters_is_reproducible_and_private():
     assert (first.bias == 0).all()
     assert (mlp.layers[1].running_mean == 0).all()
     assert (mlp.layers[1].weight == 1).all()
+
+
+def test_pool_slots_is_its_definition():
+    generator = torch.Generator().manual_seed(0)
+    e = torch.randn(5, 7, 3, generator=generator, dtype=torch.float64)
+    values = torch.ones(5, 7)
+    values[0, 4:6] = 0  # all slots of the third field
+    values[1, 4] = 0
+    pooled = pool_slots(e * values.unsqueeze(-1), values, (1, 3, 2, 1), largest=[2])
+    assert pooled.shape == (5, 4, 3)
+    assert_allclose(pooled[:, 0], e[:, 0])
+    assert_allclose(pooled[:, 1], e[:, 1] + e[:, 2] + e[:, 3])
+    assert_allclose(pooled[2:, 2], torch.maximum(e[2:, 4], e[2:, 5]))
+    assert_allclose(pooled[0, 2], torch.zeros(3))
+    assert_allclose(pooled[1, 2], e[1, 5])
+    assert_allclose(pooled[:, 3], e[:, 6])
+    e.requires_grad_()
+    assert gradcheck(lambda e: pool_slots(e, values, (1, 3, 2, 1), [2]), e)
+    assert_allclose(pool_slots(e.detach(), values, (7,))[:, 0], e.detach().sum(dim=1))

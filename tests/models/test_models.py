@@ -111,6 +111,65 @@ def test_mf_with_hidden_layers_puts_the_mlp_in_place_of_the_dot_product():
     assert_allclose(model(*some_rows()).detach(), truth, **EXACT)
 
 
+BAGS = FieldSchema(
+    names=("user", "seen", "item", "tags"),
+    kinds=("categorical", "bag", "categorical", "bag"),
+    vocabulary_sizes=(5, 4, 4, 3),
+    slots=(1, 3, 1, 2),
+    poolings=("sum", "weighted", "sum", "max"),
+    vocabularies=("user", "item", "item", "tags"),
+)
+
+
+def rows_of_bags(B=6, seed=1):
+    rng = np.random.default_rng(seed)
+    sizes = [BAGS.vocabulary_sizes[f] for f in BAGS.slot_fields]
+    offsets = [BAGS.offsets[f] for f in BAGS.slot_fields]
+    indices = rng.integers(0, sizes, (B, BAGS.n_slots)) + offsets
+    values = rng.normal(size=indices.shape)
+    values[:, 5:] = 1  # of the field of which the maximum is taken
+    values[rng.random(indices.shape) < 0.3] = 0
+    return torch.from_numpy(indices), torch.from_numpy(values)
+
+
+def pooled_by_hand(e, values):
+    """(B, S, K) to (B, F, K): sums, and the maximum over the slots that are not empty."""
+    out = np.zeros((len(e), BAGS.n_fields, e.shape[2]))
+    for b in range(len(e)):
+        for f in range(BAGS.n_fields):
+            slots = [s for s in range(BAGS.n_slots) if BAGS.slot_fields[s] == f]
+            if BAGS.poolings[f] == "max":
+                slots = [s for s in slots if values[b][s] != 0]
+                out[b, f] = e[b, slots].max(axis=0) if slots else 0
+            else:
+                out[b, f] = e[b, slots].sum(axis=0)
+    return out
+
+
+@pytest.mark.parametrize("pair_slots", [False, True])
+def test_fm_pairs_pooled_fields_or_slots(pair_slots):
+    model = make("FM", schema=BAGS, pair_slots=pair_slots)
+    assert model.embedding.weight.shape == (12, 3)
+    indices, values = (part.tolist() for part in rows_of_bags())
+    bias, linear, embedding = tables(model)
+    e = reference.embed(embedding, indices, values)
+    pairs = reference.pairwise_sum(e if pair_slots else pooled_by_hand(e, values))
+    truth = reference.linear_term(linear, indices, values) + bias
+    truth += pairs.sum(axis=1, keepdims=True)
+    assert_allclose(model(*rows_of_bags()).detach(), truth, **EXACT)
+
+
+def test_the_mlp_reads_pooled_fields():
+    model = make("DeepFM", schema=BAGS, hidden_layer_sizes=(5,), activation="relu")
+    rest = make("FM", schema=BAGS)
+    rest.load_state_dict(model.state_dict(), strict=False)
+    indices, values = (part.tolist() for part in rows_of_bags())
+    e = reference.embed(tables(model)[2], indices, values)
+    x = pooled_by_hand(e, values).reshape(6, -1)
+    truth = rest(*rows_of_bags()).detach().numpy() + reference.mlp(layers_of(model), x, "relu")
+    assert_allclose(model(*rows_of_bags()).detach(), truth, **EXACT)
+
+
 def test_deepfm_without_hidden_layers_is_fm():
     fm, deep = make("FM", n_outputs=3), make("DeepFM", hidden_layer_sizes=(), n_outputs=3)
     deep.load_state_dict(fm.state_dict())

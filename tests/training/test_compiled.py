@@ -24,10 +24,20 @@ SCHEMA = FieldSchema(
     kinds=("categorical", "numeric", "categorical", "categorical"),
     vocabulary_sizes=(30, 1, 12, 5),
 )
+#: Bags of every pooling that kernels know, one vocabulary shared, a number of two slots.
+BAGS = FieldSchema(
+    names=("user", "seen", "item", "tags", "mood", "curve"),
+    kinds=("categorical", "bag", "categorical", "bag", "bag", "numeric"),
+    vocabulary_sizes=(30, 12, 12, 6, 4, 2),
+    slots=(1, 4, 1, 3, 2, 2),
+    poolings=("sum", "weighted", "sum", "mean", "sqrtn", "sum"),
+    vocabularies=("user", "item", "item", "tags", "mood", "curve"),
+)
 N_ROWS = 90
 
 MODELS = {
     "FM": (lambda schema, K: FM(schema, K, init_scale=0.3), BinaryLogLoss()),
+    "FM of slots": (lambda schema, K: _slot_pairs(schema, K), BinaryLogLoss()),
     "FM of 3 classes": (lambda schema, K: FM(schema, K, n_outputs=3), MultinomialLogLoss(3)),
     "MF": (lambda schema, K: MF(schema, K, init_scale=0.3), SquaredError(0.5, 2.0)),
     "MF in a range": (lambda schema, K: MF(schema, K), SquaredError(0.5, 2.0, (-1.0, 3.0))),
@@ -41,6 +51,12 @@ MODELS = {
         MultinomialLogLoss(3),
     ),
 }
+
+
+def _slot_pairs(schema, K):
+    return FM(schema, K, init_scale=0.3, pair_slots=True)
+
+
 all_models = pytest.mark.parametrize("name", MODELS)
 all_solvers = pytest.mark.parametrize("solver", sorted(ROW_RULES))
 
@@ -54,10 +70,26 @@ def encoded_rows(seed=0):
     return FieldArray(np.column_stack(columns), SCHEMA)
 
 
-def make_data(loss, *, as_csr=False, seed=0, positional=False):
+def encoded_bags(seed=0):
+    """Codes of fields of several slots, some of them empty or all of them."""
+    rng = np.random.default_rng(seed)
+    columns = np.zeros((N_ROWS, BAGS.n_columns))
+    for f, kind in enumerate(BAGS.kinds):
+        first, n = BAGS.first_columns[f], BAGS.slots[f]
+        shape = (N_ROWS, n)
+        codes = rng.integers(-1, BAGS.vocabulary_sizes[f] - 1, shape)
+        if kind == "bag":
+            codes[np.arange(n) >= rng.integers(0, n + 1, (N_ROWS, 1))] = -2
+        columns[:, first : first + n] = rng.normal(size=shape) if kind == "numeric" else codes
+        if BAGS.poolings[f] == "weighted":
+            columns[:, first + n : first + 2 * n] = rng.uniform(-1, 1, shape)
+    return FieldArray(columns, BAGS)
+
+
+def make_data(loss, *, as_csr=False, bags=False, seed=0, positional=False):
     """Rows with targets and uneven weights."""
     rng = np.random.default_rng(seed + 100)
-    X = encoded_rows(seed)
+    X = encoded_bags(seed) if bags else encoded_rows(seed)
     if as_csr:
         X = X.to_csr()
         X.data[rng.random(len(X.data)) < 0.2] = 0
@@ -69,15 +101,17 @@ def make_data(loss, *, as_csr=False, seed=0, positional=False):
     return make_rows(X, target, rng.uniform(0.5, 2, N_ROWS), positional=positional)
 
 
-def train(stepper_class, name, solver, *, K=3, n_epochs=2, batch_size=16, as_csr=False, **options):
+def train(stepper_class, name, solver, *, K=3, n_epochs=2, as_csr=False, bags=False, **options):
     """Weights and losses after some epochs, and the stepper."""
     make, loss = MODELS[name]
     torch.manual_seed(0)
-    schema = FieldSchema.from_sizes([1] * SCHEMA.table_size) if as_csr else SCHEMA
+    batch_size = options.pop("batch_size", 16)
+    schema = BAGS if bags else SCHEMA
+    schema = FieldSchema.from_sizes([1] * schema.table_size) if as_csr else schema
     model = make(schema, K)
     with torch.no_grad():
         model.bias.fill_(0.2)
-    rows = make_data(loss, as_csr=as_csr, positional=model.positional)
+    rows = make_data(loss, as_csr=as_csr, bags=bags, positional=model.positional)
     defaults = {"l2_linear": 3.0, "l2_embedding": 20.0, "l2_dense": 0.5, "learning_rate": 0.1}
     # Adam would blow up the rounding of gradients that are 0, as of biases before batch norm.
     defaults |= {"solver_dense": "sgd", "learning_rate_dense": 0.05}
@@ -123,6 +157,15 @@ def test_rows_of_different_lengths(name, solver):
     assert_same_weights(compiled, by_torch, rtol=2e-3, atol=2e-5)
 
 
+@all_solvers
+@all_models
+def test_bags(name, solver):
+    by_torch, torch_losses, _ = train(TorchStepper, name, solver, bags=True)
+    compiled, losses, _ = train(CompiledStepper, name, solver, bags=True)
+    assert_allclose(losses, torch_losses, rtol=1e-4)
+    assert_same_weights(compiled, by_torch, rtol=2e-3, atol=2e-5)
+
+
 @pytest.mark.parametrize("K", [1, 4, 5, 8, 11, 16, 20, 33])
 def test_any_embedding_dim(K):
     for name in ("FM", "DeepFM"):
@@ -134,16 +177,17 @@ def test_any_embedding_dim(K):
 
 @all_solvers
 @pytest.mark.parametrize("name", ["FM", "MF in a range", "FM of 3 classes", "DeepFM"])
-@pytest.mark.parametrize("as_csr", [False, True])
-def test_threads_do_not_change_a_bit(name, solver, as_csr, monkeypatch):
+@pytest.mark.parametrize("table", ["plain", "as_csr", "bags"])
+def test_threads_do_not_change_a_bit(name, solver, table, monkeypatch):
     """Also with more threads than there are columns or cores."""
     monkeypatch.setattr(compiled_steps, "_THREAD_NUMBERS", 0)
-    if as_csr and name.startswith("MF"):
+    if table == "as_csr" and name.startswith("MF"):
         pytest.skip("MF takes no sparse rows")
-    once, losses, _ = train(CompiledStepper, name, solver, as_csr=as_csr)
+    options = {} if table == "plain" else {table: True}
+    once, losses, _ = train(CompiledStepper, name, solver, **options)
     for n_threads in (1, 2, 7):
         again, losses_again, _ = train(
-            CompiledStepper, name, solver, as_csr=as_csr, n_threads=n_threads
+            CompiledStepper, name, solver, n_threads=n_threads, **options
         )
         assert_array_equal(losses, losses_again)
         for key, value in weights_of(once).items():
@@ -205,15 +249,13 @@ def test_parameters_are_views_of_the_packed_array():
 
 
 @all_models
-@pytest.mark.parametrize("as_csr", [False, True])
-def test_packed_predictions_are_the_modules(name, as_csr):
-    model, _, _ = train(CompiledStepper, name, "adagrad", as_csr=as_csr and "MF" not in name)
-    rows = make_data(
-        MODELS[name][1],
-        as_csr=as_csr and "MF" not in name,
-        seed=4,
-        positional=model.positional,
-    )
+@pytest.mark.parametrize("table", ["plain", "as_csr", "bags"])
+def test_packed_predictions_are_the_modules(name, table):
+    if table == "as_csr" and name.startswith("MF"):
+        pytest.skip("MF takes no sparse rows")
+    options = {} if table == "plain" else {table: True}
+    model, _, _ = train(CompiledStepper, name, "adagrad", **options)
+    rows = make_data(MODELS[name][1], seed=4, positional=model.positional, **options)
     some = rows.subset(torch.arange(5, 60))
     compiled = raw_predictions(model, some, 2)
     model.eval()
