@@ -11,6 +11,9 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "BagField": "encoding",
+    "CategoryField": "encoding",
+    "DateField": "encoding",
     "DeepFMClassifier": "estimators",
     "DeepFMRegressor": "estimators",
     "FMClassifier": "estimators",
@@ -19,6 +22,7 @@ _HOME = {
     "FieldEncoder": "encoding",
     "FieldSchema": "schema",
     "MFRegressor": "estimators",
+    "NumberField": "encoding",
 }
 
 __all__ = sorted(_HOME)

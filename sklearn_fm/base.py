@@ -181,7 +181,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         weight = check_sample_weight(sample_weight, len(y) if hasattr(y, "__len__") else X.shape[0])
         target, weight = self._encode_target(y, weight, go_on=go_on, classes=classes)
         counted = weight > 0
-        encoded = self._encode(X) if go_on else self._fit_encoding(X, weight)
+        encoded = self._grow_encoding(X, weight) if go_on else self._fit_encoding(X, weight)
         if not counted.all():
             kept = np.flatnonzero(counted)
             encoded, target, weight = encoded[kept], target[kept], weight[kept]
@@ -208,8 +208,14 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         if not go_on:
             self._loss = self._make_loss(target, weight)
         plan = self._make_plan(encoded, weight)
+        before = getattr(self, "_seen_weight", 0.0) if go_on and one_pass else 0.0
+        self._seen_weight = before + float(weight.sum())
         if one_pass:
-            plan = replace(plan, max_epochs=1, relaxed=(), refit=False, keep_state=True)
+            # The prior is one for all rows ever seen, so these ones owe their share of it.
+            options = replace(plan.options, seen=self._seen_weight / float(weight.sum()))
+            plan = replace(
+                plan, max_epochs=1, relaxed=(), refit=False, keep_state=True, options=options
+            )
         elif self._stops_early(len(target), watched=eval_set is not None):
             plan = replace(plan, patience=self.patience)
         plan = replace(plan, on_epoch=on_epoch)
@@ -218,7 +224,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         generator = torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
         constant = torch.from_numpy(self._loss.best_constant(target, weight))
         if go_on:  # on a copy: what fails must leave the fitted model as it is
-            before = self.module_
+            before = self._grow_module(generator.initial_seed())
             module = copy.deepcopy(before)
         else:
             module = self._start_module(constant, generator.initial_seed())
@@ -452,6 +458,19 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         _draw(module, constant, seed)
         self._module_spec = spec
         return module
+
+    def _grow_module(self, seed: int) -> FieldModel:
+        """The fitted module, with rows for categories that are new since; those at start values."""
+        module = self.module_
+        if module.schema == self.schema_:
+            return module
+        _, n_outputs, arguments = self._module_spec
+        self._module_spec = (self.schema_, n_outputs, arguments)
+        check_memory(self.schema_, *self._floats_needed())
+        grown = self._build_module(*self._module_spec)
+        grown.reset_parameters(torch.Generator().manual_seed(seed))
+        grown.to(module.bias.device, module.bias.dtype).take_over(module)
+        return grown
 
     def _build_module(
         self, schema: FieldSchema, n_outputs: int, arguments: dict[str, Any]

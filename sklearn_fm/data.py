@@ -185,6 +185,39 @@ class FieldArray(np.ndarray):
         columns = [column for f in chosen for column in range(first[f], first[f + 1])]
         return FieldArray._wrap(np.asarray(self)[:, columns], schema.select(chosen))
 
+    def under(self, schema: FieldSchema) -> FieldArray:
+        """The same rows under a schema whose vocabularies have grown, or had not yet grown.
+
+        Parameters
+        ----------
+        schema : FieldSchema
+            Of the same fields; with more categories, or fewer: codes that it lacks become
+            unknown.
+
+        Returns
+        -------
+        FieldArray of shape (n_rows, n_columns)
+
+        Raises
+        ------
+        ValueError
+            If the schemas differ in anything else.
+        """
+        own = self.require_schema()
+        if schema == own or schema.rows_kept(own) is not None:
+            return FieldArray._wrap(np.asarray(self), schema)
+        if own.rows_kept(schema) is None:
+            raise ValueError(
+                "X was encoded with another schema than in fit. Encode all data with one "
+                "fitted FieldEncoder, for instance in a Pipeline."
+            )
+        slots = _Slots.of(schema)
+        codes = np.array(self)
+        for s in np.flatnonzero(~slots.numeric):
+            column = codes[:, slots.column[s]]
+            column[column > slots.top[s]] = -1
+        return FieldArray._wrap(codes, schema)
+
     @property
     def indices(self) -> NDArray[Any]:
         """Rows of the shared table, int32 of shape (n_rows, n_slots), int64 for huge tables.

@@ -5,9 +5,11 @@ The columns themselves are encoded by ``encoding``; targets are the business of 
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.base import clone
@@ -15,6 +17,8 @@ from sklearn.utils.validation import validate_data
 
 from .data import FieldArray
 from .encoding import FieldEncoder
+from .encoding.columns import check_array_table, check_frame
+from .encoding.tables import as_table, is_polars
 from .schema import FieldSchema
 
 __all__ = ["Encoded", "FieldInputMixin"]
@@ -23,7 +27,7 @@ Encoded: TypeAlias = Any  # FieldArray or csr_array
 
 
 class FieldInputMixin:
-    """Checks and encodes X: DataFrame, array, FieldArray or sparse matrix.
+    """Checks and encodes X: any table, array, FieldArray or sparse matrix.
 
     Attributes
     ----------
@@ -62,14 +66,17 @@ class FieldInputMixin:
 
     def _check_X(self, X: Any, *, reset: bool) -> Any:
         """X in a form that the encoding takes, its columns checked against those of fit."""
-        X = self._select_columns(X)
+        X = self._select_columns(as_table(X))
         if isinstance(X, FieldArray) and not reset and self._sparse_input:
             raise TypeError(
                 f"{type(self).__name__} was fitted on a sparse matrix but got a FieldArray; pass "
                 "a table of the same kind as in fit."
             )
         as_sparse = sparse.issparse(X) or (not reset and self._sparse_input)
-        if (hasattr(X, "columns") and not as_sparse) or isinstance(X, FieldArray):
+        is_frame = isinstance(X, pd.DataFrame) or is_polars(X)
+        if is_frame:
+            check_frame(X, self)
+        if (is_frame and not as_sparse) or isinstance(X, FieldArray):
             # Encoded rows without names need no look at names, which costs more than one row.
             nameless = isinstance(X, FieldArray) and not hasattr(self, "feature_names_in_")
             if reset or not nameless or X.shape[1:] != (self.n_features_in_,):
@@ -81,16 +88,15 @@ class FieldInputMixin:
                     "required."
                 )
             return X
+        if not as_sparse:
+            return check_array_table(X, self, reset=reset)
         X = validate_data(
             self,
             X,
             reset=reset,
             accept_sparse="csr" if self._takes_sparse else False,
-            dtype=np.float64 if as_sparse else None,
-            ensure_all_finite=as_sparse,
+            dtype=np.float64,
         )
-        if not as_sparse:
-            return X
         if not reset and not self._sparse_input:
             raise TypeError(
                 f"{type(self).__name__} was fitted on a dense table but got a sparse matrix; "
@@ -105,17 +111,23 @@ class FieldInputMixin:
         """The columns of X to use; all unless a family knows better."""
         return X
 
+    def _grow_encoding(self, X: Any, weight: NDArray[np.float64]) -> Encoded:
+        """Encode checked rows to go on with; categories new to a vocabulary get codes."""
+        if isinstance(X, FieldArray) and X.schema is not None:
+            if X.schema.rows_kept(self.schema_) is not None:
+                self.schema_ = X.schema
+        elif self.encoder_ is not None and hasattr(self.encoder_, "partial_fit"):
+            self.encoder_ = copy.copy(self.encoder_)  # what fails must leave the fitted one
+            self.encoder_.partial_fit(X, sample_weight=weight)
+            self.schema_ = self.encoder_.schema_
+        return self._encode(X)
+
     def _encode(self, X: Any) -> Encoded:
         """Encode checked rows as in fit."""
         if self._sparse_input:
             return X
         if isinstance(X, FieldArray) and X.schema is not None:
-            if X.schema != self.schema_:
-                raise ValueError(
-                    "X was encoded with another schema than in fit. Encode all data with one "
-                    "fitted FieldEncoder, for instance in a Pipeline."
-                )
-            return X
+            return X.under(self.schema_)
         if self.encoder_ is not None:
             return self.encoder_.transform(X)
         try:

@@ -171,6 +171,31 @@ class FieldSchema:
             )
         )
 
+    def rows_kept(self, before: FieldSchema) -> tuple[tuple[int, int, int], ...] | None:
+        """Where the rows of a table went when vocabularies grew.
+
+        Parameters
+        ----------
+        before : FieldSchema
+            Schema from which this one may have come by new categories at the end of
+            vocabularies.
+
+        Returns
+        -------
+        tuple of (int, int, int) or None
+            First index before, first index now and number of rows, per vocabulary; None if
+            this schema did not come about so.
+        """
+        same = ("names", "kinds", "slots", "poolings", "vocabularies")
+        if any(getattr(self, name) != getattr(before, name) for name in same):
+            return None
+        if any(self._sizes[name] < size for name, size in before._sizes.items()):
+            return None
+        return tuple(
+            (before._vocabulary_offsets[name], self._vocabulary_offsets[name], size)
+            for name, size in before._sizes.items()
+        )
+
     @property
     def n_fields(self) -> int:
         """Number of fields."""

@@ -46,8 +46,11 @@ class FieldClassifierMixin(ClassifierMixin):
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
         """Take one pass over the rows at hand, from wherever the model stands.
 
-        The first call fits the encoder and fixes classes and vocabularies: later, new
-        categories are unknown and new classes an error.
+        The first call fits the encoder and fixes classes, bins and scales. Later, new
+        categories get rows of the table, which leaves the rows of others as they are; new
+        classes are an error. X that a FieldEncoder has encoded may come with the schema of its
+        own `partial_fit`. Each call counts as rows not seen before: the priors are shared
+        out over the rows of all calls.
 
         Parameters
         ----------
@@ -205,8 +208,10 @@ class FieldRegressorMixin(RegressorMixin):
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Take one pass over the rows at hand, from wherever the model stands.
 
-        The first call fits the encoder and fixes vocabularies and the scale of the
-        target: later, new categories are unknown.
+        The first call fits the encoder and fixes bins and scales, that of the target too.
+        Later, new categories get rows of the table, which leaves the rows of others as they
+        are. X that a FieldEncoder has encoded may come with the schema of its own
+        `partial_fit`.
 
         Parameters
         ----------

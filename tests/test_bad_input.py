@@ -249,6 +249,7 @@ BAD_PARAMETERS = {
     "unknown_dropout": [-0.1, 1.0],
     "gradient_clip": [0, -1],
     "early_stopping": ["yes", None],
+    "pair_slots": ["no", None],
     "validation_fraction": [0.0, 1.0],
     "patience": [0],
     "refit": ["no"],

@@ -17,6 +17,7 @@ from sklearn.metrics import log_loss
 from skorch.callbacks import Callback, EarlyStopping
 
 from sklearn_fm import (
+    CategoryField,
     DeepFMClassifier,
     DeepFMRegressor,
     FieldArray,
@@ -45,6 +46,7 @@ def make_table(n_rows=300, seed=0, n_classes=2):
 X, Y, RAW = make_table()
 CODES = FieldEncoder(scaler=None).fit_transform(X)
 VALID = make_table(150, seed=1)
+TWO_SLOTS = FieldEncoder(fields={"user": CategoryField(hash_buckets=5, n_hashes=2)})
 
 
 def target_of(cls):
@@ -213,9 +215,9 @@ def test_warm_start_goes_on():
     warm = FMRegressor(**BATCHED, warm_start=True).fit(X, RAW)
     assert same(cold, warm)
     first = warm.history_.train_loss
-    encoder = warm.encoder_
+    codes = warm.encoder_.transform(X)
     warm.fit(X, RAW)
-    assert warm.encoder_ is encoder
+    assert np.array_equal(warm.encoder_.transform(X), codes)
     assert warm.history_.train_loss.iloc[0] < first.iloc[0]
     assert not same(cold, warm)
     assert same(cold.fit(X, RAW), FMRegressor(**BATCHED).fit(X, RAW))  # a cold fit starts anew
@@ -244,14 +246,15 @@ def test_partial_fit_of_one_pass_is_an_epoch_of_fit():
     assert same(once, FMRegressor(**params).partial_fit(X, RAW))
 
 
-def test_partial_fit_learns_and_keeps_its_vocabulary():
+def test_partial_fit_learns_and_new_categories_get_rows():
     model = FMClassifier(**BATCHED, l2_embedding=1.0)
     model.partial_fit(X[:100], Y[:100], classes=[0, 1, 2])
     sizes = model.schema_.vocabulary_sizes
     before = log_loss(VALID[1], model.predict_proba(VALID[0]), labels=[0, 1, 2])
-    for _ in range(30):
+    for _ in range(4):
         model.partial_fit(X.replace({"user": {"1": "new"}}), Y)
-    assert model.schema_.vocabulary_sizes == sizes
+    user, *others = model.schema_.vocabulary_sizes
+    assert (user - 1, *others) == sizes
     assert model.classes_.tolist() == [0, 1, 2]
     assert log_loss(VALID[1], model.predict_proba(VALID[0]), labels=[0, 1, 2]) < before
 
@@ -308,6 +311,7 @@ def test_random_state(cls, solver):
 DEEP = {"hidden_layer_sizes": (8,)}
 MATTERS = {
     "embedding_dim": ({}, 2, 4),
+    "pair_slots": ({"encoder": TWO_SLOTS, "init_scale": 0.3}, False, True),
     "solver": ({}, "adagrad", "adam"),
     "learning_rate": ({}, 0.1, 0.2),
     "learning_rate_schedule": ({}, "constant", "one_cycle"),

@@ -17,11 +17,13 @@ MAY_IMPORT = {
     "schema": "",
     "data": "kernels schema numpy scipy torch",
     "kernels": "schema numpy numba llvmlite",
+    "lines": "kernels numpy",
+    "files": "lines data schema numpy scipy",
     "layers": "schema torch",
     "models": "layers schema torch",
-    "encoding": "data schema numpy scipy pandas sklearn",
-    "training": "kernels data models layers numpy scipy pandas torch skorch joblib threadpoolctl "
-    "tqdm sklearn.metrics",
+    "encoding": "kernels data schema numpy scipy pandas pyarrow joblib sklearn",
+    "training": "kernels data schema models layers numpy scipy pandas torch skorch joblib "
+    "threadpoolctl tqdm sklearn.metrics",
     "parameters": "numpy sklearn",
     "settings": "parameters schema sklearn",
     "checks": "data schema numpy scipy pandas sklearn",

@@ -3,8 +3,19 @@
 It knows no model and never imports torch.
 """
 
+from .bins import BinEncoder
 from .categories import CategoryEncoder
 from .encoder import FieldEncoder
-from .numbers import BinEncoder, NumberEncoder
+from .fields import BagField, CategoryField, DateField, NumberField
+from .numbers import NumberEncoder
 
-__all__ = ["BinEncoder", "CategoryEncoder", "FieldEncoder", "NumberEncoder"]
+__all__ = [
+    "BagField",
+    "BinEncoder",
+    "CategoryEncoder",
+    "CategoryField",
+    "DateField",
+    "FieldEncoder",
+    "NumberEncoder",
+    "NumberField",
+]

@@ -1,24 +1,23 @@
-"""One column of categories as integer codes, by a vocabulary learned from data.
+"""One column of categories as integer codes, by a vocabulary learned from data or by a hash.
 
-It does not choose columns and checks no parameters; `FieldEncoder` does both.
+It does not choose columns and checks no parameters; ``plan`` and ``fields`` do.
 """
 
 from __future__ import annotations
 
-from itertools import repeat
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["CategoryEncoder"]
+from .column_encoder import UNKNOWN, ColumnEncoder
+from .hashing import hash_codes
+from .vocabulary import UNSEEN, Vocabulary
 
-UNKNOWN = -1
-UNSEEN = -2  # never leaves this file: unknown because it was not in the data of fit
+__all__ = ["CategoryEncoder", "HashEncoder"]
 
 
-class CategoryEncoder:
+class CategoryEncoder(ColumnEncoder):
     """Codes of one categorical field.
 
     Categories are equal when Python says so (``1 == 1.0 == True``), whatever container
@@ -38,16 +37,25 @@ class CategoryEncoder:
         OneHotEncoder.
     handle_unknown : {"unknown", "error"}, default="unknown"
         What to do with a category not seen in fit.
+    hash_buckets : int, default=None
+        Number of categories beyond which a hash should take the place of this encoder, which
+        only says so.
+    n_hashes : int, default=1
+        What that hash should do.
+    vocabulary : Vocabulary, default=None
+        Vocabulary to share with other fields; its own when omitted.
+    vocabulary_name : str, default=None
+        Its name; that of the field when omitted.
 
     Attributes
     ----------
+    known : Vocabulary
+        The categories with their counts.
     vocabulary : ndarray of shape (n_categories,)
-        Category of each code: bool, int64, float64 or object.
+        Categories in the order of their codes, without missing: bool, int64, float64 or object.
     vocabulary_size : int
         Rows of the table that the field owns: one for unknown and one per code.
     """
-
-    kind = "categorical"
 
     def __init__(
         self,
@@ -56,60 +64,82 @@ class CategoryEncoder:
         min_frequency: float | None = None,
         max_categories: int | None = None,
         handle_unknown: str = "unknown",
+        hash_buckets: int | None = None,
+        n_hashes: int = 1,
+        vocabulary: Vocabulary | None = None,
+        vocabulary_name: str | None = None,
     ) -> None:
-        self.name = name
+        super().__init__(name)
         self.min_frequency = min_frequency
         self.max_categories = max_categories
         self.handle_unknown = handle_unknown
-        self.vocabulary: NDArray[Any] = np.empty(0, dtype=object)
-        self._rare: NDArray[Any] = self.vocabulary
-        self._missing = UNSEEN
-        self._codes: dict[Any, int] | None = None
+        self.hash_buckets = hash_buckets
+        self.n_hashes = n_hashes
+        self.known = Vocabulary() if vocabulary is None else vocabulary
+        self._vocabulary_name = vocabulary_name or name
+        self._unknown_share = 0.0
+
+    @property
+    def vocabulary_name(self) -> str:
+        """Name of the vocabulary."""
+        return self._vocabulary_name
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether there are more categories than wanted."""
+        return bool(self.hash_buckets) and self.known.n_distinct > int(self.hash_buckets or 0)
+
+    @property
+    def vocabulary(self) -> NDArray[Any]:
+        """Categories in the order of their codes, without missing."""
+        return self.known.categories
 
     @property
     def vocabulary_size(self) -> int:
         """Rows of the table that the field owns."""
-        return 1 + len(self.vocabulary) + (self._missing >= 0)
+        return 1 + self.known.n_codes
 
-    def fit_transform(
-        self, values: Any, sample_weight: NDArray[np.float64] | None = None
-    ) -> NDArray[np.int32]:
-        """Learn the vocabulary and return the codes.
+    def learn(self, values: Any, weight: NDArray[np.float64] | None = None) -> NDArray[np.int32]:
+        """Count the categories of a column.
 
         Parameters
         ----------
         values : ndarray or pandas extension array of shape (n_rows,)
             The column.
-        sample_weight : ndarray of shape (n_rows,), default=None
+        weight : ndarray of shape (n_rows,), default=None
             Positive weights, for the counts.
 
         Returns
         -------
         ndarray of shape (n_rows,)
-            Codes; -1 for a rare category.
+            Numbers of the vocabulary.
 
         Raises
         ------
         TypeError
             If a cell cannot be hashed.
         """
-        slots, found = self._factorize(values)
-        n_found = len(found)
-        counts = np.bincount(slots, weights=sample_weight, minlength=n_found + 1)
-        order = np.argsort(found) if _is_numbers(found) else np.arange(n_found)
-        if counts[n_found]:
-            order = np.append(order, n_found)  # missing comes last
-        rare = self._is_rare(counts[order])
+        try:
+            numbers = self.known.add(values, weight)
+        except TypeError:
+            _check_hashable(values, self.name)
+            raise
+        self._count(numbers < 0, weight)
+        return numbers
 
-        table = np.full(n_found + 1, UNKNOWN, dtype=np.int32)
-        table[order[~rare]] = np.arange(len(order) - rare.sum())
-        self._missing = int(table[n_found]) if counts[n_found] else UNSEEN
-        order, rare = order[order < n_found], rare[:n_found]
-        self.vocabulary = found[order[~rare]]
-        # Rare ones need telling from unseen ones only where the latter are an error.
-        self._rare = found[order[rare]] if self.handle_unknown == "error" else found[:0]
-        self._codes = None
-        return table[slots]
+    def settle(self, *, keep: bool = False) -> None:
+        """Give codes to the categories that are not rare."""
+        self.known.assign(self.min_frequency, self.max_categories, keep=keep)
+        total = self.known.total
+        self._unknown_share = 1 - float(self.known.counts.sum()) / total if total else 0.0
+
+    def encode(self, draft: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Codes of numbers of the vocabulary; -1 for a rare category."""
+        return self.known.codes_of(draft)
+
+    def forget_rare(self) -> None:
+        """Drop the categories without a code."""
+        self.known.drop_rare()
 
     def transform(self, values: Any) -> NDArray[np.int32]:
         """Return the codes of a column.
@@ -131,13 +161,11 @@ class CategoryEncoder:
         TypeError
             If a cell cannot be hashed.
         """
-        if values.dtype == object:  # each cell is a hash look-up anyway, so no need to factorize
-            codes = self._look_up(values)
-            if len(unseen := np.flatnonzero(codes == UNSEEN)):
-                codes[unseen[pd.isna(values[unseen])]] = self._missing
-        else:
-            slots, found = self._factorize(values)
-            codes = np.append(self._look_up(found), np.int32(self._missing))[slots]
+        try:
+            codes = self.known.look_up(values)
+        except TypeError:
+            _check_hashable(values, self.name)
+            raise
         if self.handle_unknown == "error" and (codes == UNSEEN).any():
             row = int(np.argmax(codes == UNSEEN))
             value = values[row]
@@ -153,7 +181,7 @@ class CategoryEncoder:
 
         Parameters
         ----------
-        codes : ndarray of shape (n_rows,)
+        codes : ndarray of shape (n_rows, 1)
             Codes of this field.
 
         Returns
@@ -161,101 +189,111 @@ class CategoryEncoder:
         ndarray of shape (n_rows,)
             Categories; None for unknown, NaN for missing.
         """
-        # The code -1 picks the last entry.
-        tail: list[Any] = [np.nan, None] if self._missing >= 0 else [None]
-        table = np.empty(len(self.vocabulary) + len(tail), dtype=object)
-        table[: len(self.vocabulary)] = self.vocabulary
-        table[len(self.vocabulary) :] = tail
-        return table[codes.astype(np.intp)]
+        return self.known.categories_of(codes.ravel())
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_codes": None}
-
-    # -- implementation ------------------------------------------------------------------
-
-    def _factorize(self, values: Any) -> tuple[NDArray[np.intp], NDArray[Any]]:
-        """Number the distinct categories; missing gets the number after the last."""
-        try:
-            slots, found = pd.factorize(values)
-        except TypeError:
-            _check_hashable(values, self.name)
-            raise
-        found = _canonical(found)
-        slots[slots < 0] = len(found)
-        if found.dtype.kind == "f" and np.isnan(found).any():  # Float64 may hold NaN beside NA
-            slot = int(np.argmax(np.isnan(found)))
-            found = np.delete(found, slot)
-            slots[slots == slot] = len(found) + 1
-            slots[slots > slot] -= 1
-        return slots, found
-
-    def _is_rare(self, counts: NDArray[Any]) -> NDArray[np.bool_]:
-        rare = np.zeros(len(counts), dtype=bool)
-        if self.min_frequency is not None:
-            share = isinstance(self.min_frequency, (float, np.floating))
-            rare = counts < self.min_frequency * (counts.sum() if share else 1)
-        n_rows = len(counts) - rare.sum() + 1  # with the unknown row
-        if self.max_categories is not None and n_rows > self.max_categories:
-            by_count = np.argsort(counts, kind="stable")
-            rare[by_count[: len(counts) - self.max_categories + 1]] = True
-        return rare
-
-    def _look_up(self, values: NDArray[Any]) -> NDArray[np.int32]:
-        """Code of each value by a hash table, built when first needed and never pickled."""
-        if self._codes is None:
-            codes = dict(zip(self.vocabulary.tolist(), range(len(self.vocabulary)), strict=True))
-            codes.update(dict.fromkeys(self._rare.tolist(), UNKNOWN))
-            self._codes = codes
-        found = map(self._codes.get, values.tolist(), repeat(UNSEEN))
-        try:
-            return np.fromiter(found, dtype=np.int32, count=len(values))
-        except TypeError:
-            _check_hashable(values, self.name)
-            raise
+    def _describe(self) -> dict[str, Any]:
+        known = "numbers" if self.vocabulary.dtype != object else "categories"
+        return {
+            "encoding": f"{len(self.vocabulary)} {known}",
+            "unknown_share": max(self._unknown_share, 0.0),
+            "bytes": self.known.nbytes,
+        }
 
 
-def _canonical(found: Any) -> NDArray[Any]:
-    """Distinct categories as an array that is the same for every container.
+class HashEncoder(ColumnEncoder):
+    """Codes of one categorical field by a stable 64-bit hash; it learns nothing.
 
-    Numbers become bool, int64 (also whole floats) or float64 where that loses nothing;
-    anything else becomes Python objects.
+    Missing is unknown, -1; nothing else is. The same category gets the same code in any
+    process, on any platform.
+
+    Parameters
+    ----------
+    name : str
+        Name of the field, for error messages.
+    n_buckets : int
+        Number of codes.
+    n_hashes : int, default=1
+        Hashes of each category, each in its slot.
+    vocabulary_name : str, default=None
+        Name under which fields share rows of the table; that of the field when omitted.
     """
-    if isinstance(found, (pd.Categorical, pd.CategoricalIndex)):
-        found = found.astype(found.categories.dtype)
-    array = np.asarray(found)
-    if array.dtype == object:
-        array = _numbers_or_objects(array)
-    if array.dtype.kind in "mM":
-        return np.asarray(pd.Index(array).astype(object))
-    if array.dtype.kind == "u" and array.size and array.max() >= 2**63:
-        return array.astype(object)
-    if array.dtype.kind in "iu":
-        return array.astype(np.int64)
-    if array.dtype.kind == "f":
-        array = array.astype(np.float64)
-        whole = (np.abs(array) < 2**63).all() and (array == np.trunc(array)).all()
-        return array.astype(np.int64) if whole else array
-    return array if array.dtype == bool else array.astype(object)
 
+    def __init__(
+        self, name: str, n_buckets: int, *, n_hashes: int = 1, vocabulary_name: str | None = None
+    ) -> None:
+        super().__init__(name)
+        self.n_buckets = n_buckets
+        self.slots = n_hashes
+        self._vocabulary_name = vocabulary_name or name
 
-def _numbers_or_objects(array: NDArray[np.object_]) -> NDArray[Any]:
-    """Objects as an array of numbers if all are numbers and stay exact."""
-    if not _is_numbers(array):
-        return array
-    kind = pd.api.types.infer_dtype(array, skipna=False)
-    dtype: type = {"boolean": bool, "integer": np.int64}.get(kind, np.float64)
-    try:
-        numbers: NDArray[Any] = array.astype(dtype)
-    except OverflowError:
-        return array
-    return numbers if (numbers.astype(object) == array).all() else array
+    @property
+    def vocabulary_name(self) -> str:
+        """Name under which fields share rows of the table."""
+        return self._vocabulary_name
 
+    @property
+    def vocabulary_size(self) -> int:
+        """Rows of the table that the field reads."""
+        return 1 + self.n_buckets
 
-def _is_numbers(array: NDArray[Any]) -> bool:
-    if array.dtype != object:
-        return True
-    kind = pd.api.types.infer_dtype(array, skipna=False)
-    return kind in ("boolean", "integer", "floating", "mixed-integer-float")
+    def learn(self, values: Any, weight: NDArray[np.float64] | None = None) -> NDArray[np.int32]:
+        """Take note of missing cells; return the codes.
+
+        Raises
+        ------
+        TypeError
+            If a cell is nothing that can be hashed stably.
+        """
+        codes = self.transform(values)
+        self._count(codes.reshape(len(codes), -1)[:, 0] < 0, weight)
+        return codes
+
+    def settle(self, *, keep: bool = False) -> None:
+        """There is nothing to make up."""
+
+    def encode(self, draft: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Codes, as they are."""
+        return draft
+
+    def transform(self, values: Any) -> NDArray[np.int32]:
+        """Return the codes of a column.
+
+        Parameters
+        ----------
+        values : ndarray or pandas extension array of shape (n_rows,)
+            The column, in any container.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) or (n_rows, n_hashes)
+            Codes; -1 for missing.
+
+        Raises
+        ------
+        TypeError
+            If a cell is nothing that can be hashed stably.
+        """
+        codes = [
+            hash_codes(values, self.n_buckets, seed=seed, name=self.name)
+            for seed in range(self.slots)
+        ]
+        return codes[0] if self.slots == 1 else np.column_stack(codes)
+
+    def inverse_transform(self, codes: NDArray[Any]) -> NDArray[np.object_]:
+        """Raise: a hash has no inverse.
+
+        Raises
+        ------
+        ValueError
+            Always.
+        """
+        raise ValueError(
+            f"Field {self.name!r} is hashed, so its codes cannot be turned back into categories."
+        )
+
+    def _describe(self) -> dict[str, Any]:
+        hashes = f"{self.slots} hashes" if self.slots > 1 else "hash"
+        return {"encoding": f"{hashes} into {self.n_buckets}"}
 
 
 def _check_hashable(values: Any, name: str) -> None:

@@ -1,73 +1,101 @@
-"""Encodes a table, column by column, into the `FieldArray` that models read.
+"""Encodes a table, field by field, into the `FieldArray` that models read.
 
-It does not know how a column is encoded (see ``categories`` and ``numbers``) nor how a
-container stores it (see ``columns``).
+It does not know how a column is encoded (see ``plan`` for the choice) nor how a container
+stores it (see ``columns``).
 """
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+import copy
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from joblib import effective_n_jobs
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import _check_feature_names_in, check_array, check_is_fitted
 
 from sklearn_fm.data import FieldArray
 from sklearn_fm.schema import FieldSchema
 
-from .categories import CategoryEncoder
-from .columns import Columns, read_columns, select_columns
-from .numbers import BinEncoder, NumberEncoder
+from .columns import Columns, read_columns
+from .fields import Field, check_rules, frequency_rule, is_count, is_one_of, scaler_rule
+from .plan import Step, hash_large, make_plan
 
 __all__ = ["FieldEncoder"]
 
+_WORTH_THREADS = 10_000  # rows
 
-class FieldEncoder(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
-    """Encode each column of a table as one field: categories and bins as codes.
+
+class FieldEncoder(TransformerMixin, BaseEstimator):
+    """Encode the columns of a table as fields: categories, bins and bags as codes.
 
     A code is the number of a category or bin within its field; -1 stands for unknown: a
     category not seen in fit, or a rare one. Numbers become codes of quantile bins, or
-    stay numbers, as `scaler` says. Missing values are welcome in all columns.
+    what else `scaler` says. Cells that hold several categories become bags, dates are taken
+    apart. Missing values are welcome in all columns.
 
     Columns of a DataFrame are matched by name, as in ColumnTransformer: order does not
     matter and additional columns are ignored. Columns of an array are matched by position.
-    Data of the same content get the same codes in any container: numpy, pandas of any
-    dtype, polars.
+    Data of the same content get the same codes in any container: pandas of any dtype, polars,
+    pyarrow, numpy (also structured), a dict of columns.
 
     Parameters
     ----------
     categorical, numeric : str, int, list, slice, mask, callable or dtypes, default=None
         Columns to encode as categories and as numbers, as ColumnTransformer takes
         columns, or as dtypes (``"category"``, ``np.number``, ``[int, bool]``). Columns in
-        neither are told by dtype: numbers are numeric; strings, objects, booleans,
-        categories, dates and all else categorical. Columns of an object array are numeric
-        if they hold numbers only.
-    scaler : {"bins", "log"}, transformer or None, default="bins"
-        How to represent numbers. "bins": the code of a quantile bin, and one code for
-        missing if fit saw any. "log": standardized ``sign(x) * log1p(|x|)``. None: as
-        they are. A scikit-learn transformer: cloned for each numeric column, fitted on
-        and applied to the numbers present, as one column; it gets the sample weights if
-        its `fit` takes them. Except for "bins", missing numbers stay NaN.
+        neither, nor in `fields`, are told by what they hold: lists and the like are bags, dates
+        are dates, numbers are numeric, all else is categorical. Columns of an object array
+        are numeric if they hold numbers only. Integers that number things without gaps (see
+        Notes) are taken for ids, that is for categories.
+    fields : dict of str or int to description, default=None
+        How to encode single columns, by name or position: `CategoryField`, `BagField`,
+        `NumberField` or `DateField`.
+    scaler : str, transformer or None, default="bins"
+        How to represent numbers.
+
+        - "bins": the code of a quantile bin, and one code for missing if fit saw any.
+        - "uniform_bins", "log_bins": likewise, with bins of equal length, or that grow with
+          the square of the logarithm.
+        - "piecewise": a point between two knots, so that embeddings are piecewise linear.
+        - "periodic": sines and cosines of the rank.
+        - "log": standardized ``sign(x) * log1p(|x|)``.
+        - None: as they are.
+        - a scikit-learn transformer: cloned for each numeric column, fitted on and
+          applied to the numbers present, as one column; it gets the sample weights if
+          its `fit` takes them.
+
+        The last four have one more slot that tells whether the number is missing, if fit saw
+        any.
     n_bins : int, default=20
-        Upper limit to the number of quantile bins of a column, for ``scaler="bins"``.
+        Upper limit to the number of bins of a column, for "bins", "uniform_bins" and
+        "piecewise".
     min_frequency : int or float, default=None
         Categories of a smaller weighted count (int), or of a smaller share of the total
         weight (float), become unknown.
     max_categories : int, default=None
         Upper limit to the categories of a column, the unknown row that takes the less
         frequent ones included, as in OneHotEncoder.
+    hash_buckets : int, default=None
+        Columns of more categories are encoded by a stable hash into that many codes, without
+        a vocabulary.
     handle_unknown : {"unknown", "error"}, default="unknown"
         What `transform` does with what fit did not see: encode it as -1, or raise.
+    n_jobs : int, default=None
+        Threads, each for columns of its own; None is 1 unless in a `joblib.parallel_config`
+        context, -1 all cores.
 
     Attributes
     ----------
     schema_ : FieldSchema
-        Name, kind and vocabulary size of each field.
+        Name, kind, vocabulary size and slots of each field.
     encoders_ : dict of str to encoder
-        Fitted encoder of each field: CategoryEncoder, BinEncoder or NumberEncoder.
+        Fitted encoder of each field.
     n_features_in_ : int
         Number of columns seen in fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -76,6 +104,13 @@ class FieldEncoder(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     See Also
     --------
     sklearn.preprocessing.OrdinalEncoder : Codes without a schema, for categories only.
+
+    Notes
+    -----
+    Integers are taken for ids if there are at least 100 different ones, each in two rows on
+    average, they fill 95% of the range between the least (not negative) and the largest, and
+    neighbours do not resemble each other in frequency (rank correlation below 0.85), as
+    ages and counts do. `summary` says so; `numeric` overrides it.
 
     Examples
     --------
@@ -94,26 +129,32 @@ class FieldEncoder(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         *,
         categorical: Any = None,
         numeric: Any = None,
+        fields: dict[Any, Field] | None = None,
         scaler: Any = "bins",
         n_bins: int = 20,
         min_frequency: float | None = None,
         max_categories: int | None = None,
+        hash_buckets: int | None = None,
         handle_unknown: str = "unknown",
+        n_jobs: int | None = None,
     ) -> None:
         self.categorical = categorical
         self.numeric = numeric
+        self.fields = fields
         self.scaler = scaler
         self.n_bins = n_bins
         self.min_frequency = min_frequency
         self.max_categories = max_categories
+        self.hash_buckets = hash_buckets
         self.handle_unknown = handle_unknown
+        self.n_jobs = n_jobs
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> FieldEncoder:
         """Learn vocabularies, bins and scales.
 
         Parameters
         ----------
-        X : DataFrame or array-like of shape (n_rows, n_columns)
+        X : table of shape (n_rows, n_columns)
             The table.
         y : None
             Ignored.
@@ -134,6 +175,49 @@ class FieldEncoder(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             If the table is sparse, or a category cannot be hashed.
         """
         self._fit(X, sample_weight)
+        self._forget_rare()
+        return self
+
+    def partial_fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, keep_codes: bool = True
+    ) -> FieldEncoder:
+        """Learn from one more chunk of a table; the first call is a fit.
+
+        Parameters
+        ----------
+        X : table of shape (n_rows, n_columns)
+            The chunk.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_rows,), default=None
+            Non-negative weights, as in `fit`.
+        keep_codes : bool, default=True
+            Whether all codes keep their meaning: bins and scales stay, new categories get codes
+            after those given before, and so do rare ones that have become frequent. Models
+            trained on codes can go on with their `partial_fit`. False makes the codes up
+            anew from all chunks, as a fit on all rows would; quantiles are then approximate.
+
+        Returns
+        -------
+        FieldEncoder
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, the table or the weights are not usable.
+        TypeError
+            If the table is sparse, or a category cannot be hashed.
+        AttributeError
+            If `keep_codes` is False and the scaler is a transformer without `partial_fit`.
+        """
+        if not hasattr(self, "schema_"):
+            self._fit(X, sample_weight)
+            return self
+        columns, weight = _drop_weightless(read_columns(X, self, reset=False), sample_weight)
+        steps = copy.deepcopy(self._steps)  # what fails must leave the encoder as it is
+        _learn(steps, columns, weight, keep=keep_codes, n_jobs=self.n_jobs)
+        self._publish(steps)
         return self
 
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> FieldArray:
@@ -141,7 +225,7 @@ class FieldEncoder(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : DataFrame or array-like of shape (n_rows, n_columns)
+        X : table of shape (n_rows, n_columns)
             The table.
         y : None
             Ignored.
@@ -150,8 +234,8 @@ class FieldEncoder(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        FieldArray of shape (n_rows, n_columns)
-            Of dtype int32, or float64 if a field is numeric.
+        FieldArray of shape (n_rows, schema_.n_columns)
+            Of dtype int32, or float64 if a field is numeric or weighted.
 
         Raises
         ------
@@ -161,6 +245,7 @@ class FieldEncoder(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             If the table is sparse, or a category cannot be hashed.
         """
         codes = self._fit(X, sample_weight)
+        self._forget_rare()
         if codes is None:  # rows of weight 0 were left out of fit, but are wanted here
             codes = self._transform(read_columns(X, self, reset=False))
         return FieldArray._wrap(codes, self.schema_)
@@ -170,13 +255,13 @@ class FieldEncoder(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : DataFrame or array-like of shape (n_rows, n_columns)
+        X : table of shape (n_rows, n_columns)
             The table, in the container of fit or another.
 
         Returns
         -------
-        FieldArray of shape (n_rows, n_columns)
-            Of dtype int32, or float64 if a field is numeric.
+        FieldArray of shape (n_rows, schema_.n_columns)
+            Of dtype int32, or float64 if a field is numeric or weighted.
 
         Raises
         ------
@@ -194,32 +279,64 @@ class FieldEncoder(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_rows, n_columns)
+        X : array-like of shape (n_rows, schema_.n_columns)
             Codes, as `transform` gives them.
 
         Returns
         -------
-        ndarray of shape (n_rows, n_columns)
-            Numbers (float64) if no field is categorical, else objects: None for an unknown
-            category, NaN for missing. A bin is represented by its weighted median.
+        ndarray of shape (n_rows, n_fields)
+            Numbers (float64) if no field is categorical or a bag, else objects: None for an
+            unknown category, NaN for missing, a tuple for a bag (of pairs with their
+            multipliers if weighted). A bin is represented by its weighted median, a date by
+            its part.
 
         Raises
         ------
         ValueError
-            If a code lies outside its field's vocabulary.
+            If a code lies outside its field's vocabulary, or a field is hashed.
         AttributeError
             If the scaler has no inverse.
         """
         check_is_fitted(self)
         codes = np.asarray(FieldArray(X, self.schema_))
-        dtype = object if "categorical" in self.schema_.kinds else np.float64
-        out = np.empty(codes.shape, dtype=dtype)
-        for j, encoder in enumerate(self.encoders_.values()):
-            out[:, j] = encoder.inverse_transform(codes[:, j])
+        has_objects = {"categorical", "bag"} & set(self.schema_.kinds)
+        shape = (len(codes), self.schema_.n_fields)
+        out = np.empty(shape, dtype=object if has_objects else np.float64)
+        first = self.schema_.first_columns
+        for f, encoder in enumerate(self.encoders_.values()):
+            out[:, f] = encoder.inverse_transform(codes[:, first[f] : first[f + 1]])
         return out
 
+    def summary(self) -> pd.DataFrame:
+        """Return what became of the columns.
+
+        Returns
+        -------
+        DataFrame
+            One row per field, by name: its kind; the columns it is made of; how it is
+            encoded; the vocabulary's name; vocabulary_size, the rows of the table it reads;
+            slots; unknown_share, the share of categories in fit too rare for a code;
+            missing_share, that of rows with nothing in the cell; mean_length and
+            max_length of bags; bytes of memory of the encoder; and a note where the choice
+            may surprise.
+        """
+        check_is_fitted(self)
+        names = [str(name) for name in getattr(self, "feature_names_in_", [])]
+        names = names or [f"x{j}" for j in range(self.n_features_in_)]
+        rows = {
+            step.encoder.name: {
+                "kind": step.encoder.kind,
+                "columns": ", ".join(names[j] for j in step.columns),
+                **step.encoder.describe(),
+                "note": step.note,
+            }
+            for step in self._steps
+        }
+        table = pd.DataFrame.from_dict(rows, orient="index")
+        return table.rename_axis("field")
+
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
-        """Return the names of the fields.
+        """Return the names of the columns of codes.
 
         Parameters
         ----------
@@ -228,8 +345,8 @@ class FieldEncoder(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        ndarray of shape (n_columns,)
-            One name per field.
+        ndarray of shape (schema_.n_columns,)
+            The field's name, with the number of the slot if it has several.
 
         Raises
         ------
@@ -237,9 +354,31 @@ class FieldEncoder(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             If `input_features` contradicts `feature_names_in_` or `n_features_in_`.
         """
         check_is_fitted(self)
-        if input_features is None:
-            return np.asarray(self.schema_.names, dtype=object)
-        return super().get_feature_names_out(input_features)
+        schema = self.schema_
+        if input_features is not None:
+            given = _check_feature_names_in(self, input_features)
+            renamed = tuple(
+                str(given[step.columns[0]]) + step.encoder.name.removeprefix(f"x{step.columns[0]}")
+                if not hasattr(self, "feature_names_in_")
+                else step.encoder.name
+                for step in self._steps
+            )
+            schema = FieldSchema(
+                renamed, schema.kinds, schema.vocabulary_sizes, schema.slots, schema.poolings
+            )
+        return np.asarray(schema.column_names, dtype=object)
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        text = super().__repr__(N_CHAR_MAX)
+        ids = [step.encoder.name for step in getattr(self, "_steps", []) if step.is_guessed_id]
+        return f"{text} <taken for ids: {', '.join(ids)}>" if ids else text
+
+    @property
+    def _repr_html_(self) -> Callable[[], str]:
+        diagram: Callable[[], str] = super()._repr_html_
+        if not hasattr(self, "schema_"):
+            return diagram
+        return lambda: diagram() + f"<div>{self.summary().to_html()}</div>"
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -253,103 +392,133 @@ class FieldEncoder(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _fit(self, X: Any, sample_weight: Any) -> NDArray[Any] | None:
         """Fit; return the codes unless rows were left out because of weight 0."""
         self._check_parameters()
-        columns = read_columns(X, self, reset=True)
-        weight = _check_weight(sample_weight, columns.n_rows)
-        is_whole = weight is None or bool(weight.all())
-        if weight is not None and not is_whole:
-            rows = np.flatnonzero(weight)
-            columns, weight = columns.take(rows), weight[rows]
-        encoders = self._choose_encoders(X, columns)
-        out = _empty_codes(columns, encoders)
-        for j, encoder in enumerate(encoders):
-            out[:, j] = encoder.fit_transform(columns.read(j), weight)
-        self.encoders_ = {encoder.name: encoder for encoder in encoders}
+        whole = read_columns(X, self, reset=True)
+        columns, weight = _drop_weightless(whole, sample_weight)
+        steps = make_plan(self, X, columns)
+        drafts = _learn(steps, columns, weight, keep=False, n_jobs=self.n_jobs)
+        self._publish(steps)
+        if columns is not whole:
+            return None
+        return self._lay_out(columns.n_rows, lambda k: self._steps[k].encoder.encode(drafts[k]))
+
+    def _transform(self, columns: Columns) -> NDArray[Any]:
+        def encode(k: int) -> NDArray[Any]:
+            step = self._steps[k]
+            return step.encoder.transform(step.read(columns))
+
+        return self._lay_out(columns.n_rows, encode)
+
+    def _lay_out(self, n_rows: int, encode: Callable[[int], NDArray[Any]]) -> NDArray[Any]:
+        """Codes of all fields side by side."""
+        schema, first = self.schema_, self.schema_.first_columns
+        has_numbers = "numeric" in schema.kinds or "weighted" in schema.poolings
+        shape = (n_rows, schema.n_columns)
+        out = np.empty(shape, dtype=np.float64 if has_numbers else np.int32)
+
+        def work(k: int) -> None:
+            codes = encode(k)
+            out[:, first[k] : first[k + 1]] = codes[:, None] if codes.ndim == 1 else codes
+
+        _run(work, list(range(schema.n_fields)), self.n_jobs, n_rows)
+        return out
+
+    def _publish(self, steps: list[Step]) -> None:
+        self._steps = steps
+        self.encoders_ = {step.encoder.name: step.encoder for step in steps}
+        encoders = list(self.encoders_.values())
         self.schema_ = FieldSchema(
             names=tuple(encoder.name for encoder in encoders),
             kinds=tuple(encoder.kind for encoder in encoders),
             vocabulary_sizes=tuple(encoder.vocabulary_size for encoder in encoders),
+            slots=tuple(encoder.slots for encoder in encoders),
+            poolings=tuple(encoder.pooling for encoder in encoders),
+            vocabularies=tuple(encoder.vocabulary_name for encoder in encoders),
         )
-        return out if is_whole else None
 
-    def _transform(self, columns: Columns) -> NDArray[Any]:
-        encoders = list(self.encoders_.values())
-        out = _empty_codes(columns, encoders)
-        for j, encoder in enumerate(encoders):
-            out[:, j] = encoder.transform(columns.read(j))
-        return out
-
-    def _choose_encoders(
-        self, X: Any, columns: Columns
-    ) -> list[CategoryEncoder | BinEncoder | NumberEncoder]:
-        names = [str(name) for name in columns.names]
-        categorical, numeric = (
-            set() if spec is None else select_columns(X, spec, columns)
-            for spec in (self.categorical, self.numeric)
-        )
-        if both := [names[j] for j in sorted(categorical & numeric)]:
-            raise ValueError(
-                f"Columns selected by both categorical= and numeric=: {both}. Name each in one."
-            )
-        encoders: list[CategoryEncoder | BinEncoder | NumberEncoder] = []
-        for j, name in enumerate(names):
-            if j in categorical or (j not in numeric and not columns.is_number(j)):
-                encoders.append(
-                    CategoryEncoder(
-                        name,
-                        min_frequency=self.min_frequency,
-                        max_categories=self.max_categories,
-                        handle_unknown=self.handle_unknown,
-                    )
-                )
-            elif isinstance(self.scaler, str) and self.scaler == "bins":
-                encoders.append(
-                    BinEncoder(name, n_bins=self.n_bins, handle_unknown=self.handle_unknown)
-                )
-            else:
-                encoders.append(NumberEncoder(name, scaler=self.scaler))
-        return encoders
+    def _forget_rare(self) -> None:
+        """Drop categories without a code, unless they need telling from unseen ones."""
+        if self.handle_unknown != "error":
+            for encoder in self.encoders_.values():
+                encoder.forget_rare()
 
     def _check_parameters(self) -> None:
         """Raise in scikit-learn's words; its own checker is not public."""
-        scaler, share, most = self.scaler, self.min_frequency, self.max_categories
-        is_transformer = hasattr(scaler, "transform") and not isinstance(scaler, type)
-        is_share = isinstance(share, Real) and not isinstance(share, Integral) and 0 < share < 1
+        is_dict = isinstance(self.fields, dict)
         rules = {
-            "scaler": (
-                is_transformer or scaler is None or _is_one_of(scaler, "bins", "log"),
-                "'bins', 'log', a transformer instance or None",
+            "fields": (
+                self.fields is None
+                or (is_dict and all(isinstance(f, Field) for f in self.fields.values())),
+                "a dict of column names to CategoryField, BagField, NumberField or DateField",
             ),
-            "n_bins": (_is_int(self.n_bins, 2), "an int of at least 2"),
-            "min_frequency": (
-                share is None or _is_int(share, 1) or is_share,
-                "an int of at least 1, a float between 0 and 1 (both excluded) or None",
+            "scaler": scaler_rule(self.scaler),
+            "n_bins": (is_count(self.n_bins, 2), "an int of at least 2"),
+            "min_frequency": frequency_rule(self.min_frequency),
+            "max_categories": (
+                self.max_categories is None or is_count(self.max_categories, 1),
+                "an int of at least 1 or None",
             ),
-            "max_categories": (most is None or _is_int(most, 1), "an int of at least 1 or None"),
+            "hash_buckets": (
+                self.hash_buckets is None or is_count(self.hash_buckets, 1),
+                "an int of at least 1 or None",
+            ),
             "handle_unknown": (
-                _is_one_of(self.handle_unknown, "unknown", "error"),
+                is_one_of(self.handle_unknown, "unknown", "error"),
                 "'unknown' or 'error'",
             ),
         }
-        for name, (is_valid, expected) in rules.items():
-            if not is_valid:
-                raise ValueError(
-                    f"The {name!r} parameter of {type(self).__name__} must be {expected}. "
-                    f"Got {getattr(self, name)!r} instead."
-                )
+        check_rules(type(self).__name__, vars(self), rules)
 
 
-def _is_one_of(value: Any, *words: str) -> bool:
-    return isinstance(value, str) and value in words
+def _learn(
+    steps: list[Step],
+    columns: Columns,
+    weight: NDArray[np.float64] | None,
+    *,
+    keep: bool,
+    n_jobs: int | None,
+) -> list[Any]:
+    """Learn from all columns and make up codes; return the drafts to encode."""
+    drafts: list[Any] = [None] * len(steps)
+
+    def work(group: Sequence[int]) -> None:
+        for k in group:
+            drafts[k] = steps[k].encoder.learn(steps[k].read(columns), weight)
+
+    # Fields of one vocabulary learn one after the other.
+    groups: dict[str, list[int]] = {}
+    for k, step in enumerate(steps):
+        groups.setdefault(step.encoder.vocabulary_name, []).append(k)
+    _run(work, list(groups.values()), n_jobs, columns.n_rows)
+    if not keep:
+        for k in hash_large(steps):
+            drafts[k] = steps[k].encoder.learn(steps[k].read(columns), weight)
+    for step in steps:
+        step.encoder.settle(keep=keep)
+    return drafts
 
 
-def _is_int(value: Any, least: int) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+def _run(
+    work: Callable[[Any], None], tasks: Sequence[Any], n_jobs: int | None, n_rows: int
+) -> None:
+    """Do the tasks, in threads if they are worth it."""
+    n_threads = 1 if n_rows < _WORTH_THREADS else min(effective_n_jobs(n_jobs), len(tasks))
+    if n_threads == 1:
+        for task in tasks:
+            work(task)
+        return
+    with ThreadPoolExecutor(n_threads) as pool:
+        list(pool.map(work, tasks))
 
 
-def _empty_codes(columns: Columns, encoders: list[Any]) -> NDArray[Any]:
-    is_numeric = any(encoder.kind == "numeric" for encoder in encoders)
-    shape = (columns.n_rows, len(encoders))
-    return np.empty(shape, dtype=np.float64 if is_numeric else np.int32)
+def _drop_weightless(
+    columns: Columns, sample_weight: Any
+) -> tuple[Columns, NDArray[np.float64] | None]:
+    """Rows that have a weight, and that; the same columns if all have."""
+    weight = _check_weight(sample_weight, columns.n_rows)
+    if weight is None or weight.all():
+        return columns, weight
+    rows = np.flatnonzero(weight)
+    return columns.take(rows), weight[rows]
 
 
 def _check_weight(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | None:

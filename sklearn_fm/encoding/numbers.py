@@ -1,4 +1,4 @@
-"""One column of numbers as codes of quantile bins, or as scaled numbers.
+"""One column of numbers as numbers: scaled, or as waves over their ranks.
 
 It does not parse text, does not impute, and chooses no columns.
 """
@@ -16,150 +16,19 @@ from sklearn.base import clone
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import has_fit_parameter
 
-__all__ = ["BinEncoder", "NumberEncoder", "as_numbers"]
+from .column_encoder import ColumnEncoder
+from .sketch import Sketch
 
-UNKNOWN = -1
+__all__ = ["NumberEncoder", "WaveEncoder", "as_numbers"]
+
 NUMBER_TYPES = (float, int, type(None), Real, Decimal, np.bool_)  # None is a missing number
 PANDAS_MISSING = {type(pd.NA), type(pd.NaT)}
 
 
-class BinEncoder:
-    """Codes of one binned field: the numbers are cut at weighted quantiles.
-
-    Bin b holds the numbers x with ``upper[b - 1] < x <= upper[b]``, where upper[b] is the
-    smallest number seen with which the bin holds its share: the weight not yet in a bin
-    over the number of bins left. So a heavy number is not split, and what it takes beyond
-    its share leaves narrower bins for the others; with at most `n_bins` distinct numbers
-    each has a bin of its own. The first and the last bin are open to the outside.
-    Missing has the code after the last bin if fit saw it.
-
-    Parameters
-    ----------
-    name : str
-        Name of the field, for error messages.
-    n_bins : int, default=20
-        Upper limit to the number of bins.
-    handle_unknown : {"unknown", "error"}, default="unknown"
-        What to do with a missing number when fit saw none.
-
-    Attributes
-    ----------
-    upper : ndarray of shape (n_bins,)
-        Largest number of each bin.
-    medians : ndarray of shape (n_bins,)
-        Weighted (lower) median of each bin, its representative in `inverse_transform`.
-    vocabulary_size : int
-        Rows of the table that the field owns: one for unknown and one per code.
-    """
-
-    kind = "binned"
-
-    def __init__(self, name: str, *, n_bins: int = 20, handle_unknown: str = "unknown") -> None:
-        self.name = name
-        self.n_bins = n_bins
-        self.handle_unknown = handle_unknown
-        self.upper: NDArray[np.float64] = np.empty(0)
-        self.medians: NDArray[np.float64] = np.empty(0)
-        self._missing = UNKNOWN
-
-    @property
-    def vocabulary_size(self) -> int:
-        """Rows of the table that the field owns."""
-        return 1 + len(self.upper) + (self._missing >= 0)
-
-    def fit_transform(
-        self, values: Any, sample_weight: NDArray[np.float64] | None = None
-    ) -> NDArray[np.int32]:
-        """Learn the bins and return the codes.
-
-        Parameters
-        ----------
-        values : ndarray or pandas extension array of shape (n_rows,)
-            The column.
-        sample_weight : ndarray of shape (n_rows,), default=None
-            Positive weights; integers give the bins of rows repeated as often.
-
-        Returns
-        -------
-        ndarray of shape (n_rows,)
-            Codes.
-
-        Raises
-        ------
-        ValueError
-            If the column holds text or infinity.
-        """
-        numbers = as_numbers(values, self.name)
-        present = ~np.isnan(numbers)
-        if sample_weight is not None:
-            sample_weight = sample_weight[present]
-        distinct, weights = _weighted_distinct(numbers[present], sample_weight)
-        cumulative = np.cumsum(weights)
-        ends = np.arange(len(distinct))
-        if len(distinct) > self.n_bins:
-            ends = _quantile_ends(cumulative, self.n_bins)
-        reached = cumulative[ends]
-        before = np.append(0.0, reached[:-1])[: len(ends)]
-        self.upper = distinct[ends]
-        self.medians = distinct[np.searchsorted(2 * cumulative, before + reached)]
-        self._missing = UNKNOWN if present.all() else len(self.upper)
-        return self._encode(numbers)
-
-    def transform(self, values: Any) -> NDArray[np.int32]:
-        """Return the codes of a column.
-
-        Parameters
-        ----------
-        values : ndarray or pandas extension array of shape (n_rows,)
-            The column, in any container.
-
-        Returns
-        -------
-        ndarray of shape (n_rows,)
-            Codes; -1 for missing numbers when fit saw none.
-
-        Raises
-        ------
-        ValueError
-            If the column holds text or infinity, or something that has no code and
-            ``handle_unknown="error"``.
-        """
-        codes = self._encode(as_numbers(values, self.name))
-        if self.handle_unknown == "error" and (codes == UNKNOWN).any():
-            row = int(np.argmax(codes == UNKNOWN))
-            raise ValueError(
-                f"Field {self.name!r} holds {values[row]} in row {row}, but fit saw "
-                f"{'only' if self._missing >= 0 else 'no'} missing numbers. "
-                "Pass handle_unknown='unknown' to let it share the unknown row."
-            )
-        return codes
-
-    def inverse_transform(self, codes: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the representative of each code.
-
-        Parameters
-        ----------
-        codes : ndarray of shape (n_rows,)
-            Codes of this field.
-
-        Returns
-        -------
-        ndarray of shape (n_rows,)
-            Weighted median of the bin; NaN for missing and unknown.
-        """
-        # The code of missing and -1 for unknown both pick the NaN at the end.
-        return np.append(self.medians, np.nan)[codes.astype(np.intp)]
-
-    def _encode(self, numbers: NDArray[np.float64]) -> NDArray[np.int32]:
-        if not len(self.upper):
-            return np.where(np.isnan(numbers), self._missing, UNKNOWN).astype(np.int32)
-        codes = np.searchsorted(self.upper[:-1], numbers).astype(np.int32)
-        codes[np.isnan(numbers)] = self._missing
-        return codes
-
-
-class NumberEncoder:
+class NumberEncoder(ColumnEncoder):
     """One numeric field: the number itself, scaled if so wished; missing stays NaN.
+
+    If fit saw missing numbers, a second slot says whether the number is missing (1 or 0).
 
     Parameters
     ----------
@@ -168,6 +37,8 @@ class NumberEncoder:
     scaler : {"log"}, scikit-learn transformer or None, default=None
         "log" standardizes ``sign(x) * log1p(|x|)``. A transformer is cloned, and fitted on
         and applied to the numbers that are present, as one column. None changes nothing.
+    missing_indicator : bool, default=True
+        Whether to have the second slot.
 
     Attributes
     ----------
@@ -175,52 +46,74 @@ class NumberEncoder:
         The fitted scaler; None without one, or when fit saw no number at all, in which
         case every number becomes NaN.
     vocabulary_size : int
-        Always 1: a numeric field owns one row of the table.
+        Its slots: a numeric field owns one row of the table for each.
     """
 
     kind = "numeric"
-    vocabulary_size = 1
 
-    def __init__(self, name: str, *, scaler: Any = None) -> None:
-        self.name = name
+    def __init__(self, name: str, *, scaler: Any = None, missing_indicator: bool = True) -> None:
+        super().__init__(name)
         self.scaler = scaler
+        self.missing_indicator = missing_indicator
         self.scaler_: Any = None
 
-    def fit_transform(
-        self, values: Any, sample_weight: NDArray[np.float64] | None = None
-    ) -> NDArray[np.float64]:
-        """Fit the scaler and return the scaled numbers.
+    @property
+    def vocabulary_size(self) -> int:
+        """Rows of the table that the field owns."""
+        return self.slots
+
+    def learn(self, values: Any, weight: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """Fit the scaler, or fit it further, to the numbers of a column.
 
         Parameters
         ----------
         values : ndarray or pandas extension array of shape (n_rows,)
             The column.
-        sample_weight : ndarray of shape (n_rows,), default=None
+        weight : ndarray of shape (n_rows,), default=None
             Positive weights, for a scaler whose `fit` takes them.
 
         Returns
         -------
         ndarray of shape (n_rows,)
-            Scaled numbers, NaN where missing.
+            The numbers.
 
         Raises
         ------
         ValueError
-            If the column holds text or infinity, or the scaler does not give one finite
-            number for each.
+            If the column holds text or infinity.
+        AttributeError
+            If there is a second chunk and the scaler has no `partial_fit`.
         """
         numbers = as_numbers(values, self.name)
         present = ~np.isnan(numbers)
-        self.scaler_ = None
-        if self.scaler is not None and present.any():
-            scaler = StandardScaler() if self.scaler == "log" else clone(self.scaler)
-            column = numbers[present, None]
-            if sample_weight is not None and has_fit_parameter(scaler, "sample_weight"):
-                scaler.fit(self._before(column), sample_weight=sample_weight[present])
-            else:
-                scaler.fit(self._before(column))
-            self.scaler_ = scaler
-        return self._encode(numbers)
+        self._count(~present, weight)
+        if self.scaler is None or not present.any():
+            return numbers
+        is_first = self.scaler_ is None
+        if is_first:
+            self.scaler_ = StandardScaler() if self._is_log else clone(self.scaler)
+        fit = self.scaler_.fit if is_first else self.scaler_.partial_fit
+        options = {}
+        if weight is not None and has_fit_parameter(self.scaler_, "sample_weight"):
+            options["sample_weight"] = weight[present]
+        fit(self._before(numbers[present, None]), **options)
+        return numbers
+
+    def settle(self, *, keep: bool = False) -> None:
+        """Decide whether there is a slot for missing."""
+        if not keep:
+            self.slots = 2 if self.n_missing and self.missing_indicator else 1
+
+    def encode(self, draft: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scaled numbers, and whether they are missing if there is a slot for it.
+
+        Raises
+        ------
+        ValueError
+            If the scaler does not give one finite number for each.
+        """
+        scaled = self._scale(draft)
+        return scaled if self.slots == 1 else np.column_stack([scaled, np.isnan(draft)])
 
     def transform(self, values: Any) -> NDArray[np.float64]:
         """Return the scaled numbers of a column.
@@ -232,7 +125,7 @@ class NumberEncoder:
 
         Returns
         -------
-        ndarray of shape (n_rows,)
+        ndarray of shape (n_rows,) or (n_rows, 2)
             Scaled numbers, NaN where missing.
 
         Raises
@@ -241,14 +134,14 @@ class NumberEncoder:
             If the column holds text or infinity, or the scaler does not give one finite
             number for each.
         """
-        return self._encode(as_numbers(values, self.name))
+        return self.encode(as_numbers(values, self.name))
 
-    def inverse_transform(self, scaled: NDArray[Any]) -> NDArray[np.float64]:
+    def inverse_transform(self, codes: NDArray[Any]) -> NDArray[np.float64]:
         """Return the numbers before scaling.
 
         Parameters
         ----------
-        scaled : ndarray of shape (n_rows,)
+        codes : ndarray of shape (n_rows, n_columns)
             Numbers of this field.
 
         Returns
@@ -261,7 +154,7 @@ class NumberEncoder:
         AttributeError
             If the scaler has no inverse.
         """
-        numbers = np.array(scaled, dtype=np.float64)
+        numbers = np.array(codes.reshape(len(codes), -1)[:, 0], dtype=np.float64)
         present = ~np.isnan(numbers)
         if self.scaler_ is not None and present.any():
             column = np.asarray(self.scaler_.inverse_transform(numbers[present, None]))[:, 0]
@@ -272,6 +165,10 @@ class NumberEncoder:
 
     # -- implementation ------------------------------------------------------------------
 
+    def _describe(self) -> dict[str, Any]:
+        how = "as it is" if self.scaler is None else f"scaled by {self.scaler!r}"
+        return {"encoding": how + ", missing or not" * (self.slots > 1)}
+
     @property
     def _is_log(self) -> bool:
         return isinstance(self.scaler, str)
@@ -279,7 +176,7 @@ class NumberEncoder:
     def _before(self, column: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.sign(column) * np.log1p(np.abs(column)) if self._is_log else column
 
-    def _encode(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _scale(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.scaler is None:
             return numbers
         if self.scaler_ is None:
@@ -303,6 +200,88 @@ class NumberEncoder:
                 f"infinite in field {self.name!r}. Choose one that keeps it finite."
             )
         return scaled
+
+
+class WaveEncoder(ColumnEncoder):
+    """A number as sines and cosines of its rank, so that its embedding is a smooth curve.
+
+    With u in [0, 1] the share of the numbers in fit that are smaller, slots hold
+    sin(pi j u) and cos(pi j u) for j = 1 .. n_waves. The paper trains frequencies on
+    standardized numbers; these are fixed, and ranks need no scale. If fit saw missing
+    numbers a last slot says whether the number is missing, in which case the others are 0.
+
+    Parameters
+    ----------
+    name : str
+        Name of the field, for error messages.
+    n_waves : int, default=4
+        Number of frequencies.
+
+    References
+    ----------
+    Gorishniy, Rubachev, Babenko (2022), On embeddings for numerical features in tabular deep
+    learning, NeurIPS. arXiv:2203.05556
+    """
+
+    kind = "numeric"
+
+    def __init__(self, name: str, *, n_waves: int = 4) -> None:
+        super().__init__(name)
+        self.n_waves = n_waves
+        self.knots: NDArray[np.float64] = np.empty(0)
+        self.ranks: NDArray[np.float64] = np.empty(0)
+        self._sketch = Sketch()
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Rows of the table that the field owns."""
+        return self.slots
+
+    def learn(self, values: Any, weight: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """Take note of the numbers of a column."""
+        numbers = as_numbers(values, self.name)
+        missing = np.isnan(numbers)
+        self._count(missing, weight)
+        self._sketch.add(numbers[~missing], None if weight is None else weight[~missing])
+        return numbers
+
+    def settle(self, *, keep: bool = False) -> None:
+        """Summarize the ranks, and decide whether there is a slot for missing."""
+        if not (keep and len(self.knots)):
+            ends = self._sketch.quantiles(256)
+            self.knots = self._sketch.numbers[ends]
+            reached = np.cumsum(self._sketch.weights)[ends]
+            middle = reached - np.diff(reached, prepend=0.0) / 2
+            self.ranks = middle / (reached[-1] if len(reached) else 1.0)
+            self.slots = 2 * self.n_waves + bool(self.n_missing)
+        self._sketch.shorten()
+
+    def encode(self, draft: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Waves of (n_rows, n_slots)."""
+        missing = np.isnan(draft)
+        out = np.zeros((len(draft), self.slots))
+        if len(self.knots):
+            rank = np.interp(draft[~missing], self.knots, self.ranks)
+            angle = np.pi * rank[:, None] * np.arange(1, self.n_waves + 1)
+            waves = np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
+            out[~missing, : 2 * self.n_waves] = waves
+        if self.slots > 2 * self.n_waves:
+            out[:, -1] = missing
+        return out
+
+    def transform(self, values: Any) -> NDArray[np.float64]:
+        """Return the waves of a column."""
+        return self.encode(as_numbers(values, self.name))
+
+    def inverse_transform(self, codes: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the numbers, as far as their rank tells; NaN where missing."""
+        sine, cosine = codes[:, 0], codes[:, self.n_waves]
+        rank = np.arctan2(sine, cosine) / np.pi
+        numbers = np.interp(rank, self.ranks, self.knots) if len(self.knots) else rank * np.nan
+        return np.where((sine == 0) & (cosine == 0), np.nan, numbers)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"encoding": f"{self.n_waves} sines and cosines of the rank"}
 
 
 def as_numbers(values: Any, name: str) -> NDArray[np.float64]:
@@ -358,33 +337,3 @@ def _objects_as_numbers(values: NDArray[np.object_], name: str) -> NDArray[np.fl
                 "categorical=."
             )
     return values.astype(np.float64)  # None becomes NaN
-
-
-def _quantile_ends(cumulative: NDArray[np.float64], n_bins: int) -> NDArray[np.intp]:
-    """Positions of the last distinct number of each bin, from their cumulative weights."""
-    ends: list[int] = []
-    filled = 0.0
-    for left in range(n_bins, 0, -1):
-        # cumulative >= filled + (total - filled) / left, multiplied out: exact for integers.
-        goal = filled * (left - 1) + cumulative[-1]
-        ends.append(int(np.searchsorted(cumulative * left, goal)))
-        filled = cumulative[ends[-1]]
-        if ends[-1] == len(cumulative) - 1:
-            break
-    return np.array(ends)
-
-
-def _weighted_distinct(
-    numbers: NDArray[np.float64], weights: NDArray[np.float64] | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Distinct numbers in ascending order, with the sum of each one's weights."""
-    numbers = numbers + 0.0  # -0.0 becomes 0.0
-    if weights is None:
-        distinct, counts = np.unique(numbers, return_counts=True)
-        return distinct, counts.astype(np.float64)
-    # Equal numbers are sorted by weight too: sums do not depend on the order of rows.
-    order = np.lexsort((weights, numbers))
-    numbers = numbers[order]
-    is_first = np.append(True, numbers[1:] != numbers[:-1])[: len(numbers)]
-    starts = np.flatnonzero(is_first)
-    return numbers[starts], np.add.reduceat(weights[order], starts)

@@ -314,10 +314,7 @@ def _add_gradient(
     xs = fill(L, x)
     for k in range(0, L.K, L.lanes):
         pull = load(L, s.pull, b * L.K + k)
-        if pooled >= 0:
-            own = load(L, s.pooled, pooled + k)
-        else:
-            own = xs * load(L, s.work, q + k)
+        own = load(L, s.pooled, pooled + k) if pooled >= 0 else xs * load(L, s.work, q + k)
         change = load(L, s.push, b * L.K + k) - pull * own
         if has_de:
             change = change + load(L, de, d + k)

@@ -181,6 +181,34 @@ class FieldModel(nn.Module):
             if isinstance(part, MLP):
                 part.reset_parameters(generator)
 
+    @torch.no_grad()
+    def take_over(self, before: FieldModel) -> None:
+        """Copy the weights of a model whose vocabularies have grown into this one.
+
+        Parameters
+        ----------
+        before : FieldModel
+            Of the same kind; its rows keep their weights to the last bit, while new ones
+            have those of this model.
+
+        Raises
+        ------
+        ValueError
+            If the schema of this model is no grown one of the other's.
+        """
+        kept = self.schema.rows_kept(before.schema)
+        if kept is None:
+            raise ValueError("The schemas differ in more than new categories.")
+        theirs = before.state_dict()
+        tables = {id(table) for table in self.sparse_tables().values()}
+        of_table = {name for name, value in self.named_parameters() if id(value) in tables}
+        for name, value in self.state_dict().items():
+            if name not in of_table:
+                value.copy_(theirs[name])
+                continue
+            for first, now, n_rows in kept:
+                value[now : now + n_rows] = theirs[name][first : first + n_rows]
+
     def sparse_tables(self) -> dict[str, nn.Parameter]:
         """Parameters with one row per index, by the name of the part that owns them."""
         return {"linear": self.linear.weight, "embedding": self.embedding.weight}

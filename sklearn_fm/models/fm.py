@@ -20,8 +20,9 @@ class FM(FieldModel):
     raw(x) = bias + sum_s w_s x_s + sum_{f<g} <e_f, e_g>,  e_f = sum_{s in f} v_s x_s
 
     where a field has one slot s unless it is a bag, whose slots are pooled first; with
-    `pair_slots` the pairs are those of the slots, sum_{s<t} <v_s, v_t> x_s x_t. With several outputs the embeddings are shared: output c has its own linear term
-    and weighs the K coordinates of the pairwise sum by its own vector.
+    `pair_slots` the pairs are those of the slots, sum_{s<t} <v_s, v_t> x_s x_t. With several
+    outputs the embeddings are shared: output c has its own linear term and weighs the K
+    coordinates of the pairwise sum by its own vector.
 
     Parameters
     ----------

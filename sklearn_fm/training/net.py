@@ -104,7 +104,7 @@ class FieldNet(NeuralNet):
             self.module_,
             self.loss,
             self.options,
-            float(self.train.weight.sum()),
+            float(self.train.weight.sum()) * self.options.seen,
             self.generator,
             max(min(self.batch_size, len(self.train)), 1),
         )
@@ -173,7 +173,7 @@ class FieldNet(NeuralNet):
         some = rows.subset(torch.arange(min(len(rows), 256), device=rows.target.device))
         if not np.isfinite(raw_predictions(self.module_, some)).all():
             raise DivergenceError
-        self.history.record("train_loss", total / self.stepper_.total_weight)
+        self.history.record("train_loss", total / float(rows.weight.sum()))
         self.history.record("learning_rate", self.stepper_.learning_rate)
 
     def _watches_batches(self) -> bool:

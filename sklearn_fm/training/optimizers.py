@@ -41,6 +41,7 @@ class StepOptions:
     n_threads: int = 1
     dense_threads: int | None = None  # torch's own number
     deterministic: bool = True
+    seen: float = 1.0  # weight of all rows trained on, now and before, over that of those now
 
 
 class RowRule:

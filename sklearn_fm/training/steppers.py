@@ -118,14 +118,23 @@ class Stepper:
         return {
             "solver": self.options.solver,
             "learning_rate": self.options.learning_rate,
+            "schema": self.model.schema,
             "tables": tables,
             "dense": dense,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over what `state` gave."""
+        """Take over what `state` gave, also for a table that has grown since."""
+        table_size = self.model.schema.table_size
+        kept = self.model.schema.rows_kept(state["schema"])
+        assert kept is not None
         for name, value in self.table_state().items():
-            value.copy_(torch.from_numpy(state["tables"][name]))
+            then = torch.from_numpy(state["tables"][name])
+            if len(value) != table_size:  # of the bias, or no table at all
+                value.copy_(then)
+                continue
+            for before, now, n_rows in kept:
+                value[now : now + n_rows] = then[before : before + n_rows]
         dense = _convert(state["dense"], np.ndarray, torch.tensor)
         self.optimizer.load_state_dict(dense)
         self.scale_learning_rates(1.0)  # those asked for now, not those of then

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_array_equal
 from sklearn.preprocessing import OneHotEncoder
 
-from sklearn_fm.encoding import CategoryEncoder
+from sklearn_fm.encoding.categories import CategoryEncoder
 
 TEXT = ["pear", "apple", None, "fig", "apple", "pear", "pear", "é", ""]
 TEXT_CODES = [0, 1, 5, 2, 1, 0, 0, 3, 4]  # first appearance, missing last

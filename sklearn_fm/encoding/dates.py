@@ -1,0 +1,212 @@
+"""One part of a column of dates as a field: its month, its hour, its age.
+
+The part itself is encoded as a category or number by the other encoders.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from .column_encoder import ColumnEncoder
+
+__all__ = ["CycleEncoder", "DateEncoder", "as_dates"]
+
+_DAY = pd.Timedelta(days=1)
+
+
+class DateEncoder(ColumnEncoder):
+    """One part of a date, encoded by another encoder.
+
+    Parameters
+    ----------
+    part : str
+        One of `fields.DATE_PARTS`. "weekday" counts from Monday, 0; "age" is in days before the
+        latest date learned before codes were first given.
+    encoder : ColumnEncoder
+        What encodes the part; also names the field.
+    """
+
+    def __init__(self, part: str, encoder: ColumnEncoder) -> None:
+        super().__init__(encoder.name)
+        self.part = part
+        self.encoder = encoder
+        self._latest: Any = None
+        self._is_settled = False
+
+    kind = property(lambda self: self.encoder.kind)  # type: ignore[assignment]
+    slots = property(lambda self: self.encoder.slots)  # type: ignore[assignment]
+    pooling = property(lambda self: self.encoder.pooling)  # type: ignore[assignment]
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Rows of the table that the field reads."""
+        return self.encoder.vocabulary_size
+
+    def learn(self, values: Any, weight: NDArray[np.float64] | None = None) -> Any:
+        """Take note of the dates of a column.
+
+        Raises
+        ------
+        ValueError
+            If a cell is no date, or time zones are mixed.
+        """
+        dates = as_dates(values, self.name)
+        if self.part == "age" and not self._is_settled and dates.notna().any():
+            latest = dates.max()
+            self._latest = latest if self._latest is None else max(latest, self._latest)
+        self._count(dates.isna().to_numpy(), weight)
+        return self.encoder.learn(self._take_part(dates), weight)
+
+    def settle(self, *, keep: bool = False) -> None:
+        """Make up codes of the part."""
+        self.encoder.settle(keep=keep)
+        self._is_settled = True
+
+    def encode(self, draft: Any) -> NDArray[Any]:
+        """Codes of a draft."""
+        return self.encoder.encode(draft)
+
+    def transform(self, values: Any) -> NDArray[Any]:
+        """Return the codes of a column of dates.
+
+        Parameters
+        ----------
+        values : ndarray or pandas extension array of shape (n_rows,)
+            The column, in any container.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) or (n_rows, n_columns)
+
+        Raises
+        ------
+        ValueError
+            If a cell is no date, or time zones are mixed.
+        """
+        return self.encoder.transform(self._take_part(as_dates(values, self.name)))
+
+    def inverse_transform(self, codes: NDArray[Any]) -> NDArray[Any]:
+        """Return the part, such as the month."""
+        return self.encoder.inverse_transform(codes)
+
+    def forget_rare(self) -> None:
+        """Drop the categories without a code."""
+        self.encoder.forget_rare()
+
+    def _describe(self) -> dict[str, Any]:
+        return {
+            **self.encoder._describe(),
+            "encoding": f"{self.part}: {self.encoder.describe()['encoding']}",
+        }
+
+    def _take_part(self, dates: pd.Series) -> NDArray[np.float64]:
+        """The part as a number, NaN where missing."""
+        at = dates.dt
+        if self.part == "age":
+            if self._latest is None:
+                return np.full(len(dates), np.nan)
+            try:
+                return ((self._latest - dates) / _DAY).to_numpy(dtype=np.float64)
+            except TypeError:
+                raise ValueError(
+                    f"Field {self.name!r} was fitted on dates {_zone(self._latest)}, got dates "
+                    f"{_zone(dates.iloc[0])}. Convert them with .dt.tz_convert or .tz_localize."
+                ) from None
+        if self.part == "is_weekend":
+            part = (at.weekday >= 5).where(dates.notna())
+        elif self.part == "week":
+            part = at.isocalendar().week
+        elif self.part == "day_of_year":
+            part = at.dayofyear
+        else:
+            part = getattr(at, self.part)
+        return part.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+class CycleEncoder(ColumnEncoder):
+    """A number that comes round, such as an hour, as its sine and cosine; NaN for missing.
+
+    Parameters
+    ----------
+    name : str
+        Name of the field.
+    period : int
+        After which it comes round.
+    """
+
+    kind = "numeric"
+    slots = 2
+    vocabulary_size = 2  # type: ignore[assignment]
+
+    def __init__(self, name: str, period: int) -> None:
+        super().__init__(name)
+        self.period = period
+
+    def learn(self, values: Any, weight: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """Take note of missing numbers."""
+        self._count(np.isnan(values), weight)
+        return values
+
+    def settle(self, *, keep: bool = False) -> None:
+        """There is nothing to make up."""
+
+    def _describe(self) -> dict[str, Any]:
+        return {"encoding": f"sine and cosine of period {self.period}"}
+
+    def encode(self, draft: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sine and cosine, (n_rows, 2)."""
+        angle = 2 * np.pi * draft / self.period
+        return np.column_stack([np.sin(angle), np.cos(angle)])
+
+    def transform(self, values: Any) -> NDArray[np.float64]:
+        """Sine and cosine, (n_rows, 2)."""
+        return self.encode(values)
+
+    def inverse_transform(self, codes: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the number, from 0 to less than the period."""
+        angle = np.arctan2(codes[:, 0], codes[:, 1]) * self.period / (2 * np.pi)
+        return np.round(angle, 9) % self.period
+
+
+def as_dates(values: Any, name: str) -> pd.Series:
+    """Column as a Series of datetimes, NaT for missing.
+
+    Parameters
+    ----------
+    values : ndarray or pandas extension array of shape (n_rows,)
+        Datetimes of any unit and time zone, or objects that are dates.
+    name : str
+        Name of the field, for error messages.
+
+    Returns
+    -------
+    Series
+
+    Raises
+    ------
+    ValueError
+        If a cell is text, a number or anything else but a date, or time zones are mixed.
+    """
+    column = pd.Series(values)
+    if isinstance(column.dtype, pd.ArrowDtype):
+        column = pd.Series(column.to_numpy(dtype=object, na_value=None))
+    if column.dtype.kind == "M":
+        return column
+    kind = pd.api.types.infer_dtype(column, skipna=True)
+    if kind not in ("datetime", "datetime64", "date", "empty"):
+        raise ValueError(
+            f"Field {name!r} holds dates, expected datetimes, got {kind} ({column.iloc[0]!r} in "
+            "row 0). Turn the column into dates with pandas.to_datetime."
+        )
+    try:
+        return pd.Series(pd.to_datetime(column))
+    except ValueError as error:
+        raise ValueError(f"Field {name!r} holds dates that cannot be compared: {error}") from None
+
+
+def _zone(date: Any) -> str:
+    return f"in time zone {date.tzinfo}" if date.tzinfo is not None else "without a time zone"

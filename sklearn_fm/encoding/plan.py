@@ -1,0 +1,323 @@
+"""Which encoder makes a field of which columns: from what a user said, else from the cells.
+
+It encodes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bags import BagEncoder
+from .bins import BinEncoder, KnotEncoder
+from .categories import CategoryEncoder, HashEncoder
+from .column_encoder import ColumnEncoder
+from .columns import Columns, select_columns
+from .dates import CycleEncoder, DateEncoder, as_dates
+from .fields import DATE_PARTS, BagField, CategoryField, DateField, Field, NumberField
+from .numbers import NumberEncoder, WaveEncoder, as_numbers
+from .vocabulary import Vocabulary
+
+__all__ = ["Step", "hash_large", "look_like_ids", "make_plan"]
+
+_BINS = {"bins": "quantile", "uniform_bins": "uniform", "log_bins": "log"}
+_GUESSED_ID = "integers without gaps, taken for ids; numeric= overrides it"
+_PERHAPS_ID = "integers that may be ids; categorical= makes them so"
+
+
+@dataclass
+class Step:
+    """One field.
+
+    Attributes
+    ----------
+    encoder : ColumnEncoder
+        What makes it.
+    columns : tuple of int
+        Positions of the columns that it is made of.
+    note : str
+        What may surprise about the choice.
+    """
+
+    encoder: ColumnEncoder
+    columns: tuple[int, ...]
+    note: str = ""
+
+    @property
+    def is_guessed_id(self) -> bool:
+        """Whether the field was taken for an id because of its numbers."""
+        return self.note == _GUESSED_ID
+
+    def read(self, columns: Columns) -> Any:
+        """The column, or a tuple of several."""
+        values = tuple(columns.read(j) for j in self.columns)
+        return values if len(values) > 1 else values[0]
+
+
+def make_plan(encoder: Any, X: Any, columns: Columns) -> list[Step]:
+    """Choose the fields of a table.
+
+    Parameters
+    ----------
+    encoder : FieldEncoder
+        Its parameters say what the user wants.
+    X : table of shape (n_rows, n_columns)
+        For specifications of columns to look at.
+    columns : Columns
+        The columns of `X`.
+
+    Returns
+    -------
+    list of Step
+        In the order of the columns.
+
+    Raises
+    ------
+    ValueError
+        If a column does not exist or has two roles, fields of one vocabulary differ in how
+        they are encoded, or two fields would have the same name.
+    """
+    names = [str(name) for name in columns.names]
+    roles = _assign_roles(encoder, X, columns, names)
+    weights = {field.weights: j for j, field in roles.items() if _has_weight_column(field)}
+    planner = _Planner(encoder)
+    steps: list[Step] = []
+    for j, name in enumerate(names):
+        if name in weights:
+            continue
+        field, note = (roles[j], "") if j in roles else _guess(encoder, columns, j, name)
+        of = (j, names.index(field.weights)) if _has_weight_column(field) else (j,)
+        steps += [Step(made, of, note) for made in planner.make(name, field)]
+    made_names = [step.encoder.name for step in steps]
+    if twice := sorted({name for name in made_names if made_names.count(name) > 1}):
+        raise ValueError(f"Columns and parts of dates make several fields named {twice}; rename.")
+    return steps
+
+
+def hash_large(steps: list[Step]) -> list[int]:
+    """Let fields whose vocabulary became too large be hashed instead.
+
+    Parameters
+    ----------
+    steps : list of Step
+        After learning; encoders are replaced.
+
+    Returns
+    -------
+    list of int
+        Positions of those that must learn again.
+    """
+    changed = []
+    for k, step in enumerate(steps):
+        items = _items(step.encoder)
+        if not isinstance(items, CategoryEncoder) or not items.is_too_large:
+            continue
+        hashed = HashEncoder(
+            items.name,
+            int(items.hash_buckets or 0),
+            n_hashes=items.n_hashes,
+            vocabulary_name=items.vocabulary_name,
+        )
+        is_bag = isinstance(step.encoder, BagEncoder)
+        step.encoder = BagEncoder(hashed, step.encoder.field) if is_bag else hashed
+        changed.append(k)
+    return changed
+
+
+def look_like_ids(numbers: NDArray[np.float64]) -> bool | None:
+    """Whether integers number things rather than measure or count.
+
+    Parameters
+    ----------
+    numbers : ndarray of shape (n_rows,)
+        Whole numbers, NaN for missing.
+
+    Returns
+    -------
+    bool or None
+        None where it may be so: many rows for each of many numbers whose frequency is not like
+        that of their neighbours, but with gaps.
+    """
+    numbers = numbers[~np.isnan(numbers)]
+    if len(numbers) < 200 or numbers.min() < 0:
+        return False
+    distinct, counts = np.unique(numbers, return_counts=True)
+    n = len(distinct)
+    if n < 100 or n > len(numbers) / 2:
+        return False
+    before, after = (_ranks(part) for part in (counts[:-1], counts[1:]))
+    likeness = 0.0 if np.ptp(before) == 0 or np.ptp(after) == 0 else _correlation(before, after)
+    if likeness < 0.85 and n >= 0.95 * (distinct[-1] - distinct[0] + 1):
+        return True
+    many = n < len(numbers) / 10 and likeness < 0.4 and counts.max() < len(numbers) / 10
+    return None if many else False
+
+
+# -- roles -----------------------------------------------------------------------------------
+
+
+def _assign_roles(encoder: Any, X: Any, columns: Columns, names: list[str]) -> dict[int, Field]:
+    """What the user said of columns, by position; each in one way."""
+    described: dict[int, Field] = {}
+    for key, field in (encoder.fields or {}).items():
+        if key in columns.names:
+            j = columns.names.index(key)
+        elif isinstance(key, int) and not isinstance(key, bool) and 0 <= key < len(names):
+            j = key
+        else:
+            raise ValueError(f"fields= names the column {key!r}; the table has {columns.names}.")
+        if j in described:
+            raise ValueError(f"fields= describes the column {names[j]!r} twice.")
+        described[j] = field
+    roles: dict[str, set[int]] = {"fields": set(described)}
+    for spec in ("categorical", "numeric"):
+        wanted = getattr(encoder, spec)
+        roles[spec] = set() if wanted is None else select_columns(X, wanted, columns)
+    weights = set()
+    for j, field in described.items():
+        if _has_weight_column(field):
+            if field.weights not in names or names.index(field.weights) == j:
+                raise ValueError(
+                    f"Field {names[j]!r} has its weights in the column {field.weights!r}, which "
+                    f"is not one of {names}."
+                )
+            weights.add(names.index(field.weights))
+    roles["weights"] = weights
+    kinds = list(roles)
+    for i, first in enumerate(kinds):
+        for second in kinds[i + 1 :]:
+            if both := [names[j] for j in sorted(roles[first] & roles[second])]:
+                raise ValueError(
+                    f"Columns selected by both {first}= and {second}=: {both}. Name each in one."
+                )
+    described |= {j: CategoryField() for j in roles["categorical"]}
+    described |= {
+        j: NumberField(scaler=encoder.scaler, n_bins=encoder.n_bins) for j in roles["numeric"]
+    }
+    return described
+
+
+def _guess(encoder: Any, columns: Columns, j: int, name: str) -> tuple[Field, str]:
+    """What a column seems to be, and a note."""
+    if columns.is_bag(j):
+        return BagField(), ""
+    if columns.is_date(j):
+        return _guess_parts(columns.read(j), name), ""
+    if not columns.is_number(j):
+        return CategoryField(), ""
+    number = NumberField(scaler=encoder.scaler, n_bins=encoder.n_bins)
+    if not columns.is_integer(j):
+        return number, ""
+    are_ids = look_like_ids(as_numbers(columns.read(j), name))
+    if are_ids:
+        return CategoryField(), _GUESSED_ID
+    return number, _PERHAPS_ID if are_ids is None else ""
+
+
+def _guess_parts(values: Any, name: str) -> DateField:
+    """The usual parts of a date that differ between rows."""
+    field = DateField()
+    dates = as_dates(values, name)
+    parts = tuple(
+        part
+        for part in field.parts
+        if (dates if part == "age" else getattr(dates.dt, part)).nunique() > 1
+    )
+    return replace(field, parts=parts or ("age",))
+
+
+def _has_weight_column(field: Any) -> bool:
+    return isinstance(field, BagField) and isinstance(field.weights, str)
+
+
+# -- encoders ----------------------------------------------------------------------------------
+
+
+class _Planner:
+    """Makes encoders; those of one vocabulary name get the same one."""
+
+    def __init__(self, encoder: Any) -> None:
+        self.encoder = encoder
+        self._shared: dict[str, tuple[Vocabulary, tuple[Any, ...], str]] = {}
+
+    def make(self, name: str, field: Field) -> list[ColumnEncoder]:
+        """Encoders of the fields that one column makes."""
+        if isinstance(field, BagField):
+            return [BagEncoder(self._categories(name, field), field)]
+        if isinstance(field, CategoryField):
+            return [self._categories(name, field)]
+        if isinstance(field, NumberField):
+            return [self._number(name, field.scaler, field.n_bins)]
+        assert isinstance(field, DateField)
+        return [
+            DateEncoder(part, self._part(f"{name}_{part}", part, field)) for part in field.parts
+        ]
+
+    def _categories(self, name: str, field: CategoryField) -> ColumnEncoder:
+        encoder = self.encoder
+        buckets = encoder.hash_buckets if field.hash_buckets is None else field.hash_buckets
+        min_frequency = (
+            encoder.min_frequency if field.min_frequency is None else field.min_frequency
+        )
+        most = encoder.max_categories if field.max_categories is None else field.max_categories
+        shared_name = field.vocabulary or name
+        always_hashed = bool(field.hash_buckets)
+        settings = (buckets, always_hashed, field.n_hashes, min_frequency, most)
+        vocabulary, expected, first = self._shared.setdefault(
+            shared_name, (Vocabulary(), settings, name)
+        )
+        if settings != expected:
+            raise ValueError(
+                f"Fields {first!r} and {name!r} share the vocabulary {shared_name!r}, so their "
+                "hash_buckets, n_hashes, min_frequency and max_categories must be equal."
+            )
+        if always_hashed:
+            return HashEncoder(name, buckets, n_hashes=field.n_hashes, vocabulary_name=shared_name)
+        return CategoryEncoder(
+            name,
+            min_frequency=min_frequency,
+            max_categories=most,
+            handle_unknown=encoder.handle_unknown,
+            hash_buckets=buckets,
+            n_hashes=field.n_hashes,
+            vocabulary=vocabulary,
+            vocabulary_name=shared_name,
+        )
+
+    def _number(self, name: str, scaler: Any, n_bins: int | None) -> ColumnEncoder:
+        n_bins = self.encoder.n_bins if n_bins is None else n_bins
+        handle_unknown = self.encoder.handle_unknown
+        if isinstance(scaler, str) and scaler in _BINS:
+            strategy = _BINS[scaler]
+            return BinEncoder(name, n_bins=n_bins, strategy=strategy, handle_unknown=handle_unknown)
+        if isinstance(scaler, str) and scaler == "piecewise":
+            return KnotEncoder(name, n_bins=n_bins, handle_unknown=handle_unknown)
+        if isinstance(scaler, str) and scaler == "periodic":
+            return WaveEncoder(name)
+        return NumberEncoder(name, scaler=scaler)
+
+    def _part(self, name: str, part: str, field: DateField) -> ColumnEncoder:
+        period = DATE_PARTS[part]
+        if period is None:
+            return self._number(name, self.encoder.scaler, None)
+        if field.cyclic:
+            return CycleEncoder(name, period)
+        return CategoryEncoder(name, handle_unknown=self.encoder.handle_unknown)
+
+
+def _items(encoder: ColumnEncoder) -> ColumnEncoder:
+    """The encoder of a bag's categories, else the encoder itself."""
+    return encoder.item_encoder if isinstance(encoder, BagEncoder) else encoder
+
+
+def _ranks(counts: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Ranks, equal ones sharing their mean."""
+    _, inverse, n = np.unique(counts, return_inverse=True, return_counts=True)
+    return (np.cumsum(n) - (n - 1) / 2)[inverse]
+
+
+def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    return float(np.corrcoef(a, b)[0, 1])
