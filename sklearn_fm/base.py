@@ -26,12 +26,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from .checks import check_consistent_rows, check_memory, check_sample_weight, divergence_cause
 from .epoch_events import CallbackSupportMixin, EpochEvents, with_callbacks
-from .inputs import Encoded, FieldInputMixin
+from .folder import FieldFolder
+from .inputs import Encoded, FieldInputMixin, in_chunks
 from .models.base import FieldModel
 from .parameters import estimator
 from .schema import FieldSchema
+from .pretrained import find_pretrained
 from .settings import SharedParameters
-from .training.batching import make_rows
+from .training.batching import Rows, make_rows
 from .training.fitting import Outcome, Plan, train_gradient
 from .training.full_batch import train_lbfgs
 from .training.lbfgs import merge_equal_rows
@@ -88,18 +90,20 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
     # -- fit ---------------------------------------------------------------------------
 
     @with_callbacks
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, eval_set: Any = None) -> Any:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, eval_set: Any = None) -> Any:
         """Fit the model.
 
         Parameters
         ----------
-        X : DataFrame, array, FieldArray or sparse matrix of shape (n_rows, n_columns)
-            Features. A DataFrame or array is encoded by `encoder`. In a sparse matrix
-            each stored entry is one index and its value; the matrix is not encoded.
-        y : array-like of shape (n_rows,)
-            Target.
-        sample_weight : array-like of shape (n_rows,), default=None
-            Non-negative weights of the rows.
+        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
+            Features, of shape (n_rows, n_columns). A table or array is encoded by `encoder`. In
+            a sparse matrix each stored entry is one index and its value; the matrix is not
+            encoded. A FieldFolder, and a Parquet file or folder, may be larger than memory.
+        y : array-like of shape (n_rows,) or str, default=None
+            Target; for a table on disk the name of its column. None only for a FieldFolder
+            that holds it.
+        sample_weight : array-like of shape (n_rows,) or str, default=None
+            Non-negative weights of the rows; for a table on disk the name of their column.
         eval_set : tuple (X, y) or (X, y, sample_weight), default=None
             Rows to watch for early stopping instead of held-out ones.
 
@@ -171,6 +175,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         self, X: Any, y: Any, sample_weight: Any, *, go_on: bool, classes: Any = None
     ) -> tuple[Encoded, NDArray[np.float64], NDArray[np.float64]]:
         """Checked and encoded rows with weights; rows of weight 0 are left out."""
+        X, y, sample_weight = self._open_source(X, y, sample_weight, go_on=go_on)
         if y is None:
             raise ValueError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target "
@@ -179,10 +184,14 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         X = self._check_X(X, reset=not go_on)
         check_consistent_rows(X, y)
         weight = check_sample_weight(sample_weight, len(y) if hasattr(y, "__len__") else X.shape[0])
+        if isinstance(X, FieldFolder) and sample_weight is None:
+            weight = np.broadcast_to(1.0, weight.shape)  # takes no memory
         target, weight = self._encode_target(y, weight, go_on=go_on, classes=classes)
         counted = weight > 0
         encoded = self._grow_encoding(X, weight) if go_on else self._fit_encoding(X, weight)
-        if not counted.all():
+        if isinstance(encoded, FieldFolder):
+            target = target.astype(np.float32)
+        elif not counted.all():
             kept = np.flatnonzero(counted)
             encoded, target, weight = encoded[kept], target[kept], weight[kept]
         return encoded, target, weight
@@ -229,25 +238,30 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         else:
             module = self._start_module(constant, generator.initial_seed())
         dtype = torch.float64 if full_batch else torch.float32
-        module = pack_tables(module.to(device, dtype), self.solver_)
+        module = module.to(device, dtype)
+        module.frozen_rows = None
+        if self.freeze_pretrained and self.pretrained:
+            module.frozen_rows = torch.from_numpy(self._find_pretrained()[0]).to(device)
+        module = pack_tables(module, self.solver_)
         as_rows: dict[str, Any] = {
             "positional": module.positional,
             "dtype": dtype,
             "device": device,
         }
-        weight = weight / weight.mean()
+        constant_weight = weight.strides == (0,)
+        weight = np.broadcast_to(1.0, weight.shape) if constant_weight else weight / weight.mean()
         rows = make_rows(encoded, self._loss.encode(target), weight, **as_rows)
         valid = split = None
         if eval_set is not None:
             valid = make_rows(*self._prepare_eval_set(eval_set), **as_rows)
         elif plan.patience is not None:
-            split = self._split(target, rng)
+            split = self._split(rows, target, rng)
 
         def restart() -> None:
             if go_on:
                 module.load_state_dict(before.state_dict())
             else:
-                _draw(module, constant, generator.initial_seed())
+                self._draw(module, constant, generator.initial_seed())
 
         if full_batch:
             outcome = train_lbfgs(module, self._loss, rows, plan, split=split, valid=valid)
@@ -278,8 +292,11 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         self.history_ = outcome.history
         self.n_epochs_ = outcome.n_epochs
         if isinstance(outcome.stopped_by, DivergenceError):
+            some = (
+                encoded.read(0, _STOP_EARLY_ROWS) if isinstance(encoded, FieldFolder) else encoded
+            )
             cause = divergence_cause(
-                encoded,
+                some,
                 target,
                 self.schema_,
                 self._learning_rate(_mean_slots(encoded)),
@@ -328,6 +345,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
             return self.solver
         # A positional model spreads the rows of a sparse matrix out to all columns.
         entries = math.prod(encoded.shape) if self._module_class.positional else encoded.size
+        needs_batches = needs_batches or isinstance(encoded, FieldFolder)
         small = (
             encoded.shape[0] <= _SMALL_ROWS
             and entries <= _SMALL_ENTRIES
@@ -405,15 +423,14 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         )
 
     def _split(
-        self, target: NDArray[np.float64], rng: np.random.RandomState
+        self, rows: Rows, target: NDArray[np.float64], rng: np.random.RandomState
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Positions of the rows to train on and to hold out, the latter at random."""
-        rows = np.arange(len(target))
+        """Positions of the rows (or blocks) to train on and to hold out, the latter at random."""
         train, held_out = train_test_split(
-            rows,
+            np.arange(rows.n_units),
             test_size=self.validation_fraction,
             random_state=rng,
-            stratify=self._strata(target),
+            stratify=self._strata(target) if rows.n_units == len(target) else None,
         )
         return np.sort(train), np.sort(held_out)
 
@@ -426,6 +443,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
                 f"{type(eval_set).__name__}."
             )
         X, y, weight = (*eval_set, None)[:3]
+        X, y, weight = self._open_source(X, y, weight, go_on=True)
         X = self._check_X(X, reset=False)
         check_consistent_rows(X, y)
         weight = check_sample_weight(weight, len(y))
@@ -455,9 +473,23 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         spec = (self.schema_, self._loss.n_outputs, arguments)
         check_memory(self.schema_, *self._floats_needed())
         module = self._build_module(*spec)
-        _draw(module, constant, seed)
+        self._draw(module, constant, seed)
         self._module_spec = spec
         return module
+
+    def _draw(self, module: FieldModel, constant: torch.Tensor, seed: int) -> None:
+        """Set a module to its start values, the bias to the best constant."""
+        module.reset_parameters(torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            module.bias.copy_(constant)
+            if self.pretrained:
+                rows, vectors = (torch.from_numpy(part) for part in self._find_pretrained())
+                weight = module.embedding.weight
+                weight[rows.to(weight.device)] = vectors.to(weight)
+
+    def _find_pretrained(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        pretrained = self.pretrained or {}
+        return find_pretrained(pretrained, self.schema_, self.encoder_, self.embedding_dim)
 
     def _grow_module(self, seed: int) -> FieldModel:
         """The fitted module, with rows for categories that are new since; those at start values."""
@@ -468,7 +500,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         self._module_spec = (self.schema_, n_outputs, arguments)
         check_memory(self.schema_, *self._floats_needed())
         grown = self._build_module(*self._module_spec)
-        grown.reset_parameters(torch.Generator().manual_seed(seed))
+        self._draw(grown, grown.bias.detach().clone(), seed)
         grown.to(module.bias.device, module.bias.dtype).take_over(module)
         return grown
 
@@ -519,9 +551,12 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
     def _raw(self, X: Any) -> NDArray[np.float64]:
         """Raw predictions, (n_rows, C)."""
         check_is_fitted(self)
-        encoded = self._encode(self._check_X(X, reset=False))
         n_threads = count_threads(self.n_jobs)
-        return predict_encoded(self.module_, encoded, n_threads).astype(np.float64)
+        parts = [
+            predict_encoded(self.module_, self._encode(self._check_X(part, reset=False)), n_threads)
+            for part in in_chunks(X, getattr(self, "feature_names_in_", ()))
+        ]
+        return np.concatenate(parts).astype(np.float64)
 
     # -- contract ----------------------------------------------------------------------
 
@@ -545,13 +580,6 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         tags.input_tags.string = True
         tags.input_tags.allow_nan = True
         return tags
-
-
-def _draw(module: FieldModel, constant: torch.Tensor, seed: int) -> None:
-    """Set a module to its start values, the bias to the best constant."""
-    module.reset_parameters(torch.Generator().manual_seed(seed))
-    with torch.no_grad():
-        module.bias.copy_(constant)
 
 
 def _mean_slots(encoded: Encoded) -> float:

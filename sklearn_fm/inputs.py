@@ -6,6 +6,8 @@ The columns themselves are encoded by ``encoding``; targets are the business of 
 from __future__ import annotations
 
 import copy
+import tempfile
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -18,12 +20,37 @@ from sklearn.utils.validation import validate_data
 from .data import FieldArray
 from .encoding import FieldEncoder
 from .encoding.columns import check_array_table, check_frame
+from .encoding.streaming import encode_to_folder, is_table_on_disk, read_chunks
 from .encoding.tables import as_table, is_polars
+from .folder import FieldFolder
 from .schema import FieldSchema
 
-__all__ = ["Encoded", "FieldInputMixin"]
+__all__ = ["Encoded", "FieldInputMixin", "in_chunks"]
 
-Encoded: TypeAlias = Any  # FieldArray or csr_array
+Encoded: TypeAlias = Any  # FieldArray, FieldFolder or csr_array
+
+
+def in_chunks(X: Any, names: Sequence[str]) -> Iterator[Any]:
+    """Tables that make up X; X itself unless it is on disk.
+
+    Parameters
+    ----------
+    X : object
+        What a user passes to predict.
+    names : sequence of str
+        Columns of interest; others of a table on disk, such as the target, are not read.
+
+    Yields
+    ------
+    object
+        What `_check_X` takes.
+    """
+    if isinstance(X, FieldFolder):
+        yield from X.chunks()
+    elif is_table_on_disk(X):
+        yield from read_chunks(X, columns=names)
+    else:
+        yield X
 
 
 class FieldInputMixin:
@@ -46,7 +73,9 @@ class FieldInputMixin:
 
     def _fit_encoding(self, X: Any, weight: NDArray[np.float64]) -> Encoded:
         self.encoder_ = None
-        if isinstance(X, FieldArray) and (X.schema is not None or self.schema is None):
+        if isinstance(X, FieldFolder):
+            self.schema_, self.encoder_, encoded = X.schema, X.encoder, X
+        elif isinstance(X, FieldArray) and (X.schema is not None or self.schema is None):
             self.schema_, encoded = X.require_schema(), X
         elif sparse.issparse(X):
             names = getattr(self, "feature_names_in_", None)
@@ -66,6 +95,10 @@ class FieldInputMixin:
 
     def _check_X(self, X: Any, *, reset: bool) -> Any:
         """X in a form that the encoding takes, its columns checked against those of fit."""
+        if isinstance(X, FieldFolder):
+            if reset:
+                self._take_names(X)
+            return X
         X = self._select_columns(as_table(X))
         if isinstance(X, FieldArray) and not reset and self._sparse_input:
             raise TypeError(
@@ -107,12 +140,59 @@ class FieldInputMixin:
         X.eliminate_zeros()
         return X
 
+    def _take_names(self, folder: FieldFolder) -> None:
+        """Features of a folder's rows: those that its encoder saw, else the columns of codes."""
+        encoder = folder.encoder
+        self.n_features_in_ = folder.shape[1] if encoder is None else encoder.n_features_in_
+        vars(self).pop("feature_names_in_", None)
+        if hasattr(encoder, "feature_names_in_"):
+            self.feature_names_in_ = encoder.feature_names_in_
+
+    def _open_source(
+        self, X: Any, y: Any, sample_weight: Any, *, go_on: bool
+    ) -> tuple[Any, Any, Any]:
+        """A folder with its target and weights in place of a table on disk.
+
+        For a table on disk, y and sample_weight name columns; for a folder they may be omitted.
+        """
+        if is_table_on_disk(X):
+            if not isinstance(y, str) or not isinstance(sample_weight, (str, type(None))):
+                raise ValueError(
+                    "With a table on disk as X, y must be the name of the target's column, and "
+                    f"sample_weight that of the weights' or None; got y={y!r:.60}."
+                )
+            if go_on and self.encoder_ is None:
+                raise ValueError(
+                    f"{type(self).__name__} was fitted on encoded rows, so a table on disk cannot "
+                    "be encoded alike. Use encode_to_folder with the FieldEncoder of then."
+                )
+            encoder = copy.copy(self.encoder_) if go_on else self._make_encoder()
+            scratch = tempfile.TemporaryDirectory(prefix="sklearn_fm")
+            X = encode_to_folder(
+                X, scratch.name, encoder=encoder, target=y, sample_weight=sample_weight, grow=go_on
+            )
+            X._temporary = scratch  # vanishes with the folder
+            y = sample_weight = None
+        if isinstance(X, FieldFolder):
+            y = X.y if y is None else y
+            sample_weight = X.sample_weight if sample_weight is None else sample_weight
+        return X, y, sample_weight
+
     def _select_columns(self, X: Any) -> Any:
         """The columns of X to use; all unless a family knows better."""
         return X
 
     def _grow_encoding(self, X: Any, weight: NDArray[np.float64]) -> Encoded:
         """Encode checked rows to go on with; categories new to a vocabulary get codes."""
+        if isinstance(X, FieldFolder):
+            if X.schema.rows_kept(self.schema_) is None:
+                raise ValueError(
+                    "The folder was encoded with another schema than in fit. Encode all data with "
+                    "one FieldEncoder, and let new categories grow by its partial_fit."
+                )
+            self.schema_ = X.schema
+            self.encoder_ = X.encoder or self.encoder_
+            return X
         if isinstance(X, FieldArray) and X.schema is not None:
             if X.schema.rows_kept(self.schema_) is not None:
                 self.schema_ = X.schema
@@ -124,6 +204,13 @@ class FieldInputMixin:
 
     def _encode(self, X: Any) -> Encoded:
         """Encode checked rows as in fit."""
+        if isinstance(X, FieldFolder):
+            if X.schema != self.schema_:
+                raise ValueError(
+                    "The folder was encoded with another schema than in fit. Encode all data with "
+                    "one FieldEncoder."
+                )
+            return X
         if self._sparse_input:
             return X
         if isinstance(X, FieldArray) and X.schema is not None:

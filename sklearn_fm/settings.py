@@ -67,6 +67,12 @@ class SharedParameters(BaseEstimator):
         solver "ftrl" only, which then sets weights to exactly 0.
     init_scale : float
         Standard deviation of the embeddings' start values.
+    pretrained : dict or None
+        Start values for embeddings, by the name of the field: a DataFrame with categories as
+        index, a dict of categories to vectors, or an array of shape (vocabulary_size,
+        embedding_dim) by code, row 0 for unknown. Categories without one start at random.
+    freeze_pretrained : bool
+        Whether these embeddings stay as they are, only their linear term is trained.
     initial_accumulator : float
         Start of the "adagrad" and "ftrl" accumulators, in units of squared gradients of a batch;
         the larger, the smaller the first steps of rare categories.
@@ -125,6 +131,8 @@ class SharedParameters(BaseEstimator):
     l2_embedding: float | Literal["auto"] = "auto"
     l1_linear: float = 0.0
     init_scale: float = 0.01
+    pretrained: dict[str, Any] | None = None
+    freeze_pretrained: bool = False
     initial_accumulator: float = 0.1
     unknown_dropout: float = 0.0
     gradient_clip: float | None = None
@@ -154,6 +162,8 @@ class SharedParameters(BaseEstimator):
         "l2_embedding": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "l1_linear": [Interval(Real, 0, None, closed="left")],
         "init_scale": [Interval(Real, 0, None, closed="left")],
+        "pretrained": [None, dict],
+        "freeze_pretrained": ["boolean"],
         "initial_accumulator": [Interval(Real, 0, None, closed="neither")],
         "unknown_dropout": [Interval(Real, 0, 1, closed="left")],
         "gradient_clip": [None, Interval(Real, 0, None, closed="neither")],

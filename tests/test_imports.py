@@ -18,20 +18,22 @@ MAY_IMPORT = {
     "data": "kernels schema numpy scipy torch",
     "kernels": "schema numpy numba llvmlite",
     "lines": "kernels numpy",
+    "folder": "data schema numpy",
     "files": "lines data schema numpy scipy",
     "layers": "schema torch",
     "models": "layers schema torch",
-    "encoding": "kernels data schema numpy scipy pandas pyarrow joblib sklearn",
-    "training": "kernels data schema models layers numpy scipy pandas torch skorch joblib "
+    "encoding": "kernels folder data schema numpy scipy pandas pyarrow joblib sklearn",
+    "training": "kernels folder data schema models layers numpy scipy pandas torch skorch joblib "
     "threadpoolctl tqdm sklearn.metrics",
     "parameters": "numpy sklearn",
     "settings": "parameters schema sklearn",
     "checks": "data schema numpy scipy pandas sklearn",
-    "inputs": "checks encoding data schema numpy scipy pandas sklearn",
+    "pretrained": "schema numpy pandas",
+    "inputs": "checks encoding folder data schema numpy scipy pandas sklearn",
     "epoch_events": "models training.prediction sklearn",
     "targets": "checks parameters training schema numpy sklearn",
-    "base": "checks parameters settings inputs epoch_events encoding training models data schema "
-    "numpy pandas scipy torch sklearn",
+    "base": "checks parameters settings inputs epoch_events pretrained encoding training models folder "
+    "data schema numpy pandas scipy torch sklearn",
     "estimators": "base targets parameters encoding models layers data schema numpy scipy sklearn",
 }
 FILES = sorted(ROOT.rglob("*.py"))

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from .categories import CategoryEncoder, HashEncoder
 from .column_encoder import ColumnEncoder
 from .fields import BagField
 
@@ -37,13 +38,24 @@ class Bags(NamedTuple):
     lengths: NDArray[np.int64]
     weights: NDArray[np.float64] | None = None
 
+    @property
+    def rows(self) -> NDArray[np.intp]:
+        """Row of each category."""
+        return np.repeat(np.arange(len(self.lengths)), self.lengths)
+
+    @property
+    def places(self) -> NDArray[np.intp]:
+        """Place of each category within its bag."""
+        starts = np.cumsum(self.lengths) - self.lengths
+        return np.arange(self.lengths.sum()) - np.repeat(starts, self.lengths)
+
 
 class BagEncoder(ColumnEncoder):
     """Codes and values of one bag field.
 
     Parameters
     ----------
-    item_encoder : ColumnEncoder
+    item_encoder : CategoryEncoder or HashEncoder
         What encodes a category; also names the field. May take several slots for each.
     field : BagField
         How cells are read, pooled and cut off.
@@ -58,7 +70,7 @@ class BagEncoder(ColumnEncoder):
 
     kind = "bag"
 
-    def __init__(self, item_encoder: ColumnEncoder, field: BagField) -> None:
+    def __init__(self, item_encoder: CategoryEncoder | HashEncoder, field: BagField) -> None:
         super().__init__(item_encoder.name)
         self.item_encoder = item_encoder
         self.field = field
@@ -108,15 +120,15 @@ class BagEncoder(ColumnEncoder):
             If a cell is no bag, or too long.
         """
         bags = self._read(values)
-        self.is_weighted = self.is_weighted or bags.weights is not None
-        if len(bags.lengths):
-            self.longest = max(self.longest, int(bags.lengths.max()))
+        if not self.n_rows:
+            self._decide_on_weights(bags)
+        self.longest = max(self.longest, int(bags.lengths.max(initial=0)))
         bags = self._shorten(bags) if self.field.max_length else bags
         self._count(bags.lengths == 0, weight)
         row_weight = np.ones(len(bags.lengths)) if weight is None else weight
         self.n_items += float(bags.lengths @ row_weight)
         item_weight = None if weight is None else np.repeat(weight, bags.lengths)
-        return self.item_encoder.learn(bags.items, item_weight), bags
+        return self.item_encoder.learn(bags.items, item_weight, bags.rows), bags
 
     def settle(self, *, keep: bool = False) -> None:
         """Make up codes of the categories; fix the length if it is still open."""
@@ -147,12 +159,7 @@ class BagEncoder(ColumnEncoder):
             If a cell is no bag, or too long.
         """
         bags = self._shorten(self._read(values))
-        if bags.weights is not None and not self.is_weighted:
-            raise ValueError(
-                f"Field {self.name!r} holds weights, but the bags in fit had none. Pass "
-                "BagField(weights=True) if all have."
-            )
-        return self._lay_out(self.item_encoder.transform(bags.items), bags)
+        return self._lay_out(self.item_encoder.transform(bags.items, bags.rows), bags)
 
     def inverse_transform(self, codes: NDArray[Any]) -> NDArray[np.object_]:
         """Return bags as tuples; of pairs with multipliers if weighted."""
@@ -160,10 +167,10 @@ class BagEncoder(ColumnEncoder):
         out = np.empty(len(codes), dtype=object)
         for row, own in enumerate(codes):
             full = own[:n:step] != EMPTY
-            items = self.item_encoder.inverse_transform(own[:n].reshape(-1, step)[full])
+            items = tuple(self.item_encoder.inverse_transform(own[:n].reshape(-1, step)[full]))
             if self.is_weighted:
-                items = zip(items, own[n::step][full].tolist(), strict=True)
-            out[row] = tuple(items)
+                items = tuple(zip(items, own[n::step][full].tolist(), strict=True))
+            out[row] = items
         return out
 
     def forget_rare(self) -> None:
@@ -180,20 +187,32 @@ class BagEncoder(ColumnEncoder):
         }
 
     def _read(self, values: Any) -> Bags:
-        field, weights = self.field, None
-        if isinstance(field.weights, str):
-            values, weights = values
-        bags = read_bags(values, self.name, field.separator, pairs=field.weights is True)
-        if weights is None:
+        field = self.field
+        if not isinstance(field.weights, str):
+            bags = read_bags(values, self.name, field.separator, pairs=self.is_weighted)
+            if bags.weights is not None and not self.is_weighted and self.n_rows:
+                raise ValueError(
+                    f"Field {self.name!r} holds weights, but the bags in fit had none. Pass "
+                    "BagField(weights=True) if all have."
+                )
             return bags
-        numbers = read_bags(weights, f"{self.name}' weights '{field.weights}", field.separator)
+        bags = read_bags(values[0], self.name, field.separator)
+        numbers = read_bags(values[1], field.weights, field.separator)
         if (numbers.lengths != bags.lengths).any():
             row = int(np.argmax(numbers.lengths != bags.lengths))
             raise ValueError(
                 f"Field {self.name!r} has {bags.lengths[row]} categories in row {row} but "
                 f"{field.weights!r} has {numbers.lengths[row]} weights there; expected as many."
             )
-        return bags._replace(weights=_as_weights(numbers.items, self.name))
+        return bags._replace(weights=_as_weights(numbers.items, bags.rows, self.name))
+
+    def _decide_on_weights(self, bags: Bags) -> None:
+        """Dicts in the first cells make the field weighted."""
+        self.is_weighted = self.is_weighted or bags.weights is not None
+        if self.is_weighted and self.field.pooling == "max":
+            raise ValueError(f"Field {self.name!r} holds weights, which pooling='max' cannot use.")
+        if self.field.softmax and not self.is_weighted and len(bags.items):
+            raise ValueError(f"Field {self.name!r} has softmax=True, but its bags hold no weights.")
 
     def _shorten(self, bags: Bags) -> Bags:
         most, lengths = self.max_length, bags.lengths
@@ -205,7 +224,7 @@ class BagEncoder(ColumnEncoder):
                 f"Field {self.name!r} got a bag of {lengths[row]} values in row {row} but "
                 f"max_length={most}. Raise max_length, or pass truncate='first' or 'last'."
             )
-        place = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        place = bags.places
         if self.field.truncate == "last":
             place = np.repeat(lengths, lengths) - 1 - place
         kept = np.flatnonzero(place < most)
@@ -214,15 +233,13 @@ class BagEncoder(ColumnEncoder):
 
     def _lay_out(self, codes: NDArray[Any], bags: Bags) -> NDArray[Any]:
         """Codes of the items in the slots of their rows."""
-        lengths, step = bags.lengths, self.item_encoder.slots
-        n_rows = len(lengths)
+        n_rows, step = len(bags.lengths), self.item_encoder.slots
         if n_rows * self.n_columns > _MOST_CODES:
-            raise MemoryError(
+            raise ValueError(
                 f"Field {self.name!r} would take {n_rows} rows of {self.max_length} slots. Pass "
                 "a smaller max_length and truncate='first' or 'last'."
             )
-        row = np.repeat(np.arange(n_rows), lengths)
-        place = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        row, place = bags.rows, bags.places
         shape = (n_rows, max(self.max_length, 1), step)
         out = np.full(shape, EMPTY, dtype=np.float64 if self.is_weighted else np.int32)
         out[row, place] = codes.reshape(-1, step)
@@ -231,24 +248,24 @@ class BagEncoder(ColumnEncoder):
             return flat
         values = np.zeros(shape)
         weights = np.ones(len(row)) if bags.weights is None else bags.weights
-        values[row, place] = self._multipliers(weights, row, n_rows)[:, None]
+        values[row, place] = self._multipliers(weights, row)[:, None]
         return np.concatenate([flat, values.reshape(n_rows, -1)], axis=1)
 
     def _multipliers(
-        self, weights: NDArray[np.float64], row: NDArray[np.intp], n_rows: int
+        self, weights: NDArray[np.float64], row: NDArray[np.intp]
     ) -> NDArray[np.float64]:
-        if self.field.softmax and len(row):
-            largest = np.full(n_rows, -np.inf)
-            np.maximum.at(largest, row, weights)
-            weights = np.exp(weights - largest[row])
-            weights = weights / np.bincount(row, weights, n_rows)[row]
+        """Values of categories from their weights; each hash of a category counts as one."""
+        if self.field.softmax:
+            with np.errstate(over="ignore"):
+                weights = np.exp(weights - _largest(weights, row))
+            weights = weights / np.bincount(row, weights)[row]
         if self.field.pooling == "sum":
             return weights
-        is_mean = self.field.pooling == "mean"
-        parts = np.abs(weights) if is_mean else weights**2
-        size = np.bincount(row, parts, n_rows)[row]
-        size = size if is_mean else np.sqrt(size)
-        return weights / np.where(size > 0, size, 1)
+        power = 1 if self.field.pooling == "mean" else 2
+        largest = _largest(np.abs(weights), row)
+        weights = weights / np.where(largest > 0, largest, 1)  # lest squares over- or underflow
+        total = self.item_encoder.slots * np.bincount(row, np.abs(weights) ** power)[row]
+        return weights / np.where(total > 0, total, 1.0) ** (1 / power)
 
 
 def read_bags(values: Any, name: str, separator: str | None = None, *, pairs: bool = False) -> Bags:
@@ -275,12 +292,12 @@ def read_bags(values: Any, name: str, separator: str | None = None, *, pairs: bo
     ValueError
         If a cell is no bag.
     """
-    if separator is not None:
-        return _split(values, name, separator)
-    arrow = _arrow_lists(values)
-    if arrow is not None and not pairs:
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = np.asarray(values, dtype=object)
+    arrow = None if pairs else _arrow_bags(values, separator)
+    if arrow is not None:
         return arrow
-    cells = values if values.dtype == object else np.asarray(values, dtype=object)
+    cells = np.asarray(values, dtype=object)
     lists = [_open_bag(cell, row, name, separator) for row, cell in enumerate(cells)]
     lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
     flat = [item for bag in lists for item in bag]
@@ -288,12 +305,12 @@ def read_bags(values: Any, name: str, separator: str | None = None, *, pairs: bo
     if pairs or any(isinstance(cell, dict) for cell in cells):
         rows = np.repeat(np.arange(len(lists)), lengths)
         for row, item in zip(rows, flat, strict=True):
-            if not (isinstance(item, tuple) and len(item) == 2):
+            if not (isinstance(item, (tuple, list)) and len(item) == 2):
                 raise ValueError(
                     f"Field {name!r} holds {item!r} in row {row}, expected a pair of a category "
                     "and its weight, or a dict of weights in all rows."
                 )
-        weights = _as_weights([item[1] for item in flat], name)
+        weights = _as_weights([item[1] for item in flat], rows, name)
         flat = [item[0] for item in flat]
     items = np.empty(len(flat), dtype=object)
     for i, item in enumerate(flat):
@@ -301,36 +318,19 @@ def read_bags(values: Any, name: str, separator: str | None = None, *, pairs: bo
     return Bags(items, lengths, weights)
 
 
-def _split(values: Any, name: str, separator: str) -> Bags:
-    """Categories of delimited strings."""
-    cells = np.asarray(values, dtype=object)
-    missing = pd.isna(cells)
-    lists: list[list[str]] = []
-    for row, cell in enumerate(cells):
-        if missing[row]:
-            lists.append([])
-        elif isinstance(cell, str):
-            lists.append([item for item in cell.split(separator) if item])
-        else:
-            raise ValueError(
-                f"Field {name!r} holds {cell!r} ({type(cell).__name__}) in row {row}, expected a "
-                f"string delimited by {separator!r}. Leave separator out where cells are lists."
-            )
-    lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
-    return Bags(np.array([item for bag in lists for item in bag], dtype=object), lengths)
-
-
 def _open_bag(cell: Any, row: int, name: str, separator: str | None) -> Any:
     """Categories of one cell, as something with a length and an order."""
     if isinstance(cell, (list, tuple)):
         return cell
+    if isinstance(cell, str) and separator is not None:
+        return [item for item in cell.split(separator) if item]
     if isinstance(cell, dict):
         return list(cell.items())
     if isinstance(cell, (set, frozenset)):
         return sorted(cell, key=lambda item: (type(item).__name__, repr(item)))
     if isinstance(cell, np.ndarray) and cell.ndim == 1:
-        return cell.tolist()
-    if cell is None or cell is pd.NA or cell is pd.NaT or cell != cell:
+        return pd.Index(cell).tolist() if cell.dtype.kind in "mM" else cell.tolist()
+    if pd.api.types.is_scalar(cell) and pd.isna(cell):
         return ()
     hint = " Pass BagField(separator=...) for delimited strings." if isinstance(cell, str) else ""
     raise ValueError(
@@ -339,31 +339,55 @@ def _open_bag(cell: Any, row: int, name: str, separator: str | None) -> Any:
     )
 
 
-def _arrow_lists(values: Any) -> Bags | None:
-    """Categories of a column of Arrow lists, without touching cells; None if it is none."""
-    if not isinstance(values.dtype, pd.ArrowDtype):
+def _arrow_bags(values: Any, separator: str | None) -> Bags | None:
+    """Categories of a column of lists or delimited strings by Arrow; None if it cannot."""
+    is_arrow = isinstance(values.dtype, (pd.ArrowDtype, pd.StringDtype))
+    if not is_arrow and (separator is None or pd.api.types.infer_dtype(values) != "string"):
         return None
-    import pyarrow as pa
-    import pyarrow.compute as pc
+    try:
+        import pyarrow as pa
+        import pyarrow.compute as pc
 
-    chunked = pa.chunked_array(values.__arrow_array__())
-    kind = chunked.type
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        column = pa.array(values, type=None if is_arrow else pa.large_string(), from_pandas=True)
+    except (ImportError, TypeError, ValueError):  # not only text, or half of a surrogate pair
         return None
-    lengths = pc.fill_null(pc.list_value_length(chunked), 0).to_numpy().astype(np.int64)
-    items = pc.list_flatten(chunked)
-    return Bags(pd.array(items, dtype=pd.ArrowDtype(items.type)), lengths)
+    kind = column.type
+    if separator is not None and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        column = pc.split_pattern(column, separator)
+    elif not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return None
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(column), 0), dtype=np.int64)
+    bags = Bags(pd.arrays.ArrowExtensionArray(pc.list_flatten(column)), lengths)
+    if column.type == kind:
+        return bags
+    is_item = np.asarray(bags.items != "", dtype=bool)
+    counts = np.bincount(bags.rows[is_item], minlength=len(lengths))
+    return Bags(bags.items[is_item], counts.astype(np.int64))
 
 
-def _as_weights(weights: Any, name: str) -> NDArray[np.float64]:
+def _as_weights(weights: Any, rows: NDArray[np.intp], name: str) -> NDArray[np.float64]:
     try:
         numbers = np.asarray(weights, dtype=np.float64)
-    except (TypeError, ValueError):
-        bad = next(w for w in weights if not isinstance(w, (int, float, np.number)))
-        raise ValueError(
-            f"Field {name!r} has the weight {bad!r}; expected finite numbers."
-        ) from None
+    except (TypeError, ValueError, OverflowError):
+        numbers = np.array([_as_float(weight) for weight in weights])
     if not np.isfinite(numbers).all():
-        bad = numbers[~np.isfinite(numbers)][0]
-        raise ValueError(f"Field {name!r} has the weight {bad}; expected finite numbers.")
+        at = int(np.argmin(np.isfinite(numbers)))
+        raise ValueError(
+            f"Field {name!r} has the weight {weights[at]!r} in row {rows[at]}; expected finite "
+            "numbers."
+        )
     return numbers
+
+
+def _as_float(weight: Any) -> float:
+    try:
+        return float(weight)
+    except (TypeError, ValueError, OverflowError):
+        return np.nan
+
+
+def _largest(numbers: NDArray[np.float64], row: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Largest number of the row that each of them is in."""
+    largest = np.full(row[-1] + 1 if len(row) else 0, -np.inf)
+    np.maximum.at(largest, row, numbers)
+    return largest[row]

@@ -38,6 +38,7 @@ class _CutEncoder(ColumnEncoder):
         self.handle_unknown = handle_unknown
         self._n_codes = 0  # without that of missing
         self._missing = UNKNOWN
+        self._is_cut = False
         self._sketch = Sketch()
 
     @property
@@ -73,9 +74,10 @@ class _CutEncoder(ColumnEncoder):
 
     def settle(self, *, keep: bool = False) -> None:
         """Cut, unless cuts made before are to be kept; missing comes after all pieces."""
-        if not (keep and self._n_codes):
+        if not (keep and self._is_cut):
             self._n_codes = self._cut(self._sketch)
             self._missing = UNKNOWN
+            self._is_cut = True
         if self.n_missing:
             self._missing = self._n_codes
         self._sketch.shorten()
@@ -147,7 +149,8 @@ class BinEncoder(_CutEncoder):
     upper : ndarray of shape (n_bins,)
         Largest number of each bin; its floor(log(x)^2) for "log".
     medians : ndarray of shape (n_bins,)
-        Weighted (lower) median of each bin, its representative in `inverse_transform`.
+        Weighted (lower) median of each bin, its representative in `inverse_transform`; the
+        largest number of a "uniform" bin that is empty.
     vocabulary_size : int
         Rows of the table that the field owns: one for unknown and one per code.
 
@@ -177,12 +180,15 @@ class BinEncoder(_CutEncoder):
         elif self.strategy == "log":
             upper = np.unique(places)
         else:
-            upper = np.linspace(numbers[0], numbers[-1], self.n_bins + 1)[1:]
+            least, most = numbers[0], numbers[-1]
+            upper = 2 * np.linspace(least / 2, most / 2, self.n_bins + 1)[1:]  # without overflow
+            upper = np.append(np.clip(upper[:-1], least, most), most)
         ends = np.searchsorted(places, upper, side="right") - 1
         self.upper = upper
         reached = cumulative[ends]
         before = np.append(0.0, reached[:-1])[: len(ends)]
-        self.medians = numbers[np.searchsorted(2 * cumulative, before + reached)]
+        medians = numbers[np.searchsorted(2 * cumulative, before + reached)]
+        self.medians = np.where(reached > before, medians, upper)
         return len(upper)
 
     def encode(self, draft: NDArray[np.float64]) -> NDArray[np.int32]:
@@ -269,8 +275,9 @@ class KnotEncoder(_CutEncoder):
         above = np.clip(np.searchsorted(self.knots, numbers), 1, max(len(self.knots) - 1, 1))
         above = np.minimum(above, len(self.knots) - 1)
         below = np.maximum(above - 1, 0)
-        width = np.where(above > below, self.knots[above] - self.knots[below], 1)
-        share = np.clip((numbers - self.knots[below]) / width, 0, 1)
+        half = self.knots / 2  # whose differences do not overflow
+        width = half[above] - half[below]
+        share = np.clip((numbers / 2 - half[below]) / np.where(width > 0, width, np.inf), 0, 1)
         out[~missing] = np.column_stack([below, above, 1 - share, share])
         return out
 
@@ -279,7 +286,7 @@ class KnotEncoder(_CutEncoder):
         knots = np.append(self.knots, np.nan)  # for missing and -1
         at = codes[:, :2].astype(np.intp)
         low, high, share = knots[at[:, 0]], knots[at[:, 1]], codes[:, 3]
-        return low + share * (high - low)
+        return (1 - share) * low + share * high
 
     def _describe(self) -> dict[str, Any]:
         return {"encoding": f"piecewise linear, {len(self.knots)} knots"}

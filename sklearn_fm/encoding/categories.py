@@ -99,7 +99,12 @@ class CategoryEncoder(ColumnEncoder):
         """Rows of the table that the field owns."""
         return 1 + self.known.n_codes
 
-    def learn(self, values: Any, weight: NDArray[np.float64] | None = None) -> NDArray[np.int32]:
+    def learn(
+        self,
+        values: Any,
+        weight: NDArray[np.float64] | None = None,
+        rows: NDArray[np.intp] | None = None,
+    ) -> NDArray[np.int32]:
         """Count the categories of a column.
 
         Parameters
@@ -108,6 +113,8 @@ class CategoryEncoder(ColumnEncoder):
             The column.
         weight : ndarray of shape (n_rows,), default=None
             Positive weights, for the counts.
+        rows : ndarray of shape (n_rows,), default=None
+            Numbers of the rows in error messages; from 0 when omitted.
 
         Returns
         -------
@@ -121,8 +128,8 @@ class CategoryEncoder(ColumnEncoder):
         """
         try:
             numbers = self.known.add(values, weight)
-        except TypeError:
-            _check_hashable(values, self.name)
+        except (TypeError, NotImplementedError):  # the latter for Arrow's lists and structs
+            _check_hashable(values, self.name, rows)
             raise
         self._count(numbers < 0, weight)
         return numbers
@@ -141,13 +148,15 @@ class CategoryEncoder(ColumnEncoder):
         """Drop the categories without a code."""
         self.known.drop_rare()
 
-    def transform(self, values: Any) -> NDArray[np.int32]:
+    def transform(self, values: Any, rows: NDArray[np.intp] | None = None) -> NDArray[np.int32]:
         """Return the codes of a column.
 
         Parameters
         ----------
         values : ndarray or pandas extension array of shape (n_rows,)
             The column, in any container.
+        rows : ndarray of shape (n_rows,), default=None
+            Numbers of the rows in error messages; from 0 when omitted.
 
         Returns
         -------
@@ -163,12 +172,12 @@ class CategoryEncoder(ColumnEncoder):
         """
         try:
             codes = self.known.look_up(values)
-        except TypeError:
-            _check_hashable(values, self.name)
+        except (TypeError, NotImplementedError):
+            _check_hashable(values, self.name, rows)
             raise
         if self.handle_unknown == "error" and (codes == UNSEEN).any():
-            row = int(np.argmax(codes == UNSEEN))
-            value = values[row]
+            at = int(np.argmax(codes == UNSEEN))
+            row, value = at if rows is None else rows[at], values[at]
             shown = str(value) if isinstance(value, np.generic) else repr(value)
             raise ValueError(
                 f"Field {self.name!r} holds {shown} in row {row}, which was not seen in fit. "
@@ -236,7 +245,12 @@ class HashEncoder(ColumnEncoder):
         """Rows of the table that the field reads."""
         return 1 + self.n_buckets
 
-    def learn(self, values: Any, weight: NDArray[np.float64] | None = None) -> NDArray[np.int32]:
+    def learn(
+        self,
+        values: Any,
+        weight: NDArray[np.float64] | None = None,
+        rows: NDArray[np.intp] | None = None,
+    ) -> NDArray[np.int32]:
         """Take note of missing cells; return the codes.
 
         Raises
@@ -244,8 +258,8 @@ class HashEncoder(ColumnEncoder):
         TypeError
             If a cell is nothing that can be hashed stably.
         """
-        codes = self.transform(values)
-        self._count(codes.reshape(len(codes), -1)[:, 0] < 0, weight)
+        codes = self.transform(values, rows)
+        self._count((codes if codes.ndim == 1 else codes[:, 0]) < 0, weight)
         return codes
 
     def settle(self, *, keep: bool = False) -> None:
@@ -255,13 +269,15 @@ class HashEncoder(ColumnEncoder):
         """Codes, as they are."""
         return draft
 
-    def transform(self, values: Any) -> NDArray[np.int32]:
+    def transform(self, values: Any, rows: NDArray[np.intp] | None = None) -> NDArray[np.int32]:
         """Return the codes of a column.
 
         Parameters
         ----------
         values : ndarray or pandas extension array of shape (n_rows,)
             The column, in any container.
+        rows : ndarray of shape (n_rows,), default=None
+            Numbers of the rows in error messages; from 0 when omitted.
 
         Returns
         -------
@@ -274,7 +290,7 @@ class HashEncoder(ColumnEncoder):
             If a cell is nothing that can be hashed stably.
         """
         codes = [
-            hash_codes(values, self.n_buckets, seed=seed, name=self.name)
+            hash_codes(values, self.n_buckets, seed=seed, name=self.name, rows=rows)
             for seed in range(self.slots)
         ]
         return codes[0] if self.slots == 1 else np.column_stack(codes)
@@ -296,8 +312,8 @@ class HashEncoder(ColumnEncoder):
         return {"encoding": f"{hashes} into {self.n_buckets}"}
 
 
-def _check_hashable(values: Any, name: str) -> None:
-    for row, value in enumerate(values):
+def _check_hashable(values: Any, name: str, rows: NDArray[np.intp] | None) -> None:
+    for row, value in zip(range(len(values)) if rows is None else rows, values, strict=True):
         try:
             hash(value)
         except TypeError:

@@ -298,7 +298,8 @@ def _pandas_columns(X: pd.DataFrame, names: list[Any]) -> Columns:
         cells = np.empty(len(X), dtype=object)
         for i in range(len(X)):
             cells[i] = X.iat[i, places[j]]
-        return cells
+        # Arrow gives its maps as lists of pairs
+        return read(j) if any(type(cell) is list for cell in cells) else cells
 
     def kind(j: int) -> str:
         return dtype_kind(X.dtypes.iloc[places[j]])

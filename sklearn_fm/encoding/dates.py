@@ -5,6 +5,7 @@ The part itself is encoded as a category or number by the other encoders.
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from .column_encoder import ColumnEncoder
 
-__all__ = ["CycleEncoder", "DateEncoder", "as_dates"]
+__all__ = ["CycleEncoder", "DateEncoder", "as_dates", "part_of"]
 
 _DAY = pd.Timedelta(days=1)
 
@@ -25,7 +26,7 @@ class DateEncoder(ColumnEncoder):
     ----------
     part : str
         One of `fields.DATE_PARTS`. "weekday" counts from Monday, 0; "age" is in days before the
-        latest date learned before codes were first given.
+        latest date of the first chunk with any, so that it means the same in all of them.
     encoder : ColumnEncoder
         What encodes the part; also names the field.
     """
@@ -35,11 +36,10 @@ class DateEncoder(ColumnEncoder):
         self.part = part
         self.encoder = encoder
         self._latest: Any = None
-        self._is_settled = False
 
-    kind = property(lambda self: self.encoder.kind)  # type: ignore[assignment]
-    slots = property(lambda self: self.encoder.slots)  # type: ignore[assignment]
-    pooling = property(lambda self: self.encoder.pooling)  # type: ignore[assignment]
+    kind = property(lambda self: self.encoder.kind)
+    slots = property(lambda self: self.encoder.slots)
+    pooling = property(lambda self: self.encoder.pooling)
 
     @property
     def vocabulary_size(self) -> int:
@@ -55,16 +55,14 @@ class DateEncoder(ColumnEncoder):
             If a cell is no date, or time zones are mixed.
         """
         dates = as_dates(values, self.name)
-        if self.part == "age" and not self._is_settled and dates.notna().any():
-            latest = dates.max()
-            self._latest = latest if self._latest is None else max(latest, self._latest)
+        if self.part == "age" and self._latest is None and dates.notna().any():
+            self._latest = dates.max()
         self._count(dates.isna().to_numpy(), weight)
         return self.encoder.learn(self._take_part(dates), weight)
 
     def settle(self, *, keep: bool = False) -> None:
         """Make up codes of the part."""
         self.encoder.settle(keep=keep)
-        self._is_settled = True
 
     def encode(self, draft: Any) -> NDArray[Any]:
         """Codes of a draft."""
@@ -105,26 +103,17 @@ class DateEncoder(ColumnEncoder):
 
     def _take_part(self, dates: pd.Series) -> NDArray[np.float64]:
         """The part as a number, NaN where missing."""
-        at = dates.dt
-        if self.part == "age":
-            if self._latest is None:
-                return np.full(len(dates), np.nan)
-            try:
-                return ((self._latest - dates) / _DAY).to_numpy(dtype=np.float64)
-            except TypeError:
-                raise ValueError(
-                    f"Field {self.name!r} was fitted on dates {_zone(self._latest)}, got dates "
-                    f"{_zone(dates.iloc[0])}. Convert them with .dt.tz_convert or .tz_localize."
-                ) from None
-        if self.part == "is_weekend":
-            part = (at.weekday >= 5).where(dates.notna())
-        elif self.part == "week":
-            part = at.isocalendar().week
-        elif self.part == "day_of_year":
-            part = at.dayofyear
-        else:
-            part = getattr(at, self.part)
-        return part.to_numpy(dtype=np.float64, na_value=np.nan)
+        if self.part != "age":
+            return part_of(dates, self.part).to_numpy(dtype=np.float64, na_value=np.nan)
+        if self._latest is None:
+            return np.full(len(dates), np.nan)
+        try:
+            return ((self._latest - dates) / _DAY).to_numpy(dtype=np.float64)
+        except TypeError:
+            raise ValueError(
+                f"Field {self.name!r} was fitted on dates {_zone(self._latest)}, got dates "
+                f"{_zone(dates.dt)}. Convert them with .dt.tz_convert or .dt.tz_localize."
+            ) from None
 
 
 class CycleEncoder(ColumnEncoder):
@@ -134,17 +123,17 @@ class CycleEncoder(ColumnEncoder):
     ----------
     name : str
         Name of the field.
-    period : int
-        After which it comes round.
+    cycle : range
+        The numbers that it runs through.
     """
 
     kind = "numeric"
     slots = 2
-    vocabulary_size = 2  # type: ignore[assignment]
+    vocabulary_size = 2
 
-    def __init__(self, name: str, period: int) -> None:
+    def __init__(self, name: str, cycle: range) -> None:
         super().__init__(name)
-        self.period = period
+        self.cycle = cycle
 
     def learn(self, values: Any, weight: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """Take note of missing numbers."""
@@ -155,11 +144,11 @@ class CycleEncoder(ColumnEncoder):
         """There is nothing to make up."""
 
     def _describe(self) -> dict[str, Any]:
-        return {"encoding": f"sine and cosine of period {self.period}"}
+        return {"encoding": f"sine and cosine of period {len(self.cycle)}"}
 
     def encode(self, draft: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sine and cosine, (n_rows, 2)."""
-        angle = 2 * np.pi * draft / self.period
+        angle = 2 * np.pi * (draft - self.cycle.start) / len(self.cycle)
         return np.column_stack([np.sin(angle), np.cos(angle)])
 
     def transform(self, values: Any) -> NDArray[np.float64]:
@@ -167,9 +156,33 @@ class CycleEncoder(ColumnEncoder):
         return self.encode(values)
 
     def inverse_transform(self, codes: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the number, from 0 to less than the period."""
-        angle = np.arctan2(codes[:, 0], codes[:, 1]) * self.period / (2 * np.pi)
-        return np.round(angle, 9) % self.period
+        """Return the number, between whole ones if the waves are."""
+        period = len(self.cycle)
+        steps = np.arctan2(codes[:, 0], codes[:, 1]) * period / (2 * np.pi)
+        return np.round(steps, 9) % period + self.cycle.start
+
+
+def part_of(dates: pd.Series, part: str) -> pd.Series:
+    """One part of dates.
+
+    Parameters
+    ----------
+    dates : Series
+        Datetimes.
+    part : str
+        One of `fields.DATE_PARTS` but "age".
+
+    Returns
+    -------
+    Series
+        Numbers, missing where the date is.
+    """
+    if part == "is_weekend":
+        return (dates.dt.day_of_week >= 5).astype(np.float64).where(dates.notna())
+    if part == "week":
+        return dates.dt.isocalendar().week
+    numbers: pd.Series = getattr(dates.dt, "day_of_week" if part == "weekday" else part)
+    return numbers
 
 
 def as_dates(values: Any, name: str) -> pd.Series:
@@ -185,6 +198,7 @@ def as_dates(values: Any, name: str) -> pd.Series:
     Returns
     -------
     Series
+        To the microsecond.
 
     Raises
     ------
@@ -193,20 +207,19 @@ def as_dates(values: Any, name: str) -> pd.Series:
     """
     column = pd.Series(values)
     if isinstance(column.dtype, pd.ArrowDtype):
-        column = pd.Series(column.to_numpy(dtype=object, na_value=None))
-    if column.dtype.kind == "M":
-        return column
-    kind = pd.api.types.infer_dtype(column, skipna=True)
-    if kind not in ("datetime", "datetime64", "date", "empty"):
-        raise ValueError(
-            f"Field {name!r} holds dates, expected datetimes, got {kind} ({column.iloc[0]!r} in "
-            "row 0). Turn the column into dates with pandas.to_datetime."
-        )
+        column = pd.Series(np.asarray(column, dtype=object))
+    if column.dtype.kind != "M":
+        for row, cell in column[column.notna()].items():
+            if not isinstance(cell, (date, np.datetime64)):
+                raise ValueError(
+                    f"Field {name!r} is made of dates, but row {row} holds {cell!r} "
+                    f"({type(cell).__name__}). Turn the column into dates with pandas.to_datetime."
+                )
     try:
-        return pd.Series(pd.to_datetime(column))
-    except ValueError as error:
+        return pd.to_datetime(column).dt.as_unit("us")
+    except (TypeError, ValueError) as error:
         raise ValueError(f"Field {name!r} holds dates that cannot be compared: {error}") from None
 
 
 def _zone(date: Any) -> str:
-    return f"in time zone {date.tzinfo}" if date.tzinfo is not None else "without a time zone"
+    return f"in time zone {date.tz}" if date.tz is not None else "without a time zone"

@@ -24,7 +24,7 @@ from sklearn_fm.schema import FieldSchema
 
 from .columns import Columns, read_columns
 from .fields import Field, check_rules, frequency_rule, is_count, is_one_of, scaler_rule
-from .plan import Step, hash_large, make_plan
+from .plan import Step, hash_large, items_of, make_plan
 
 __all__ = ["FieldEncoder"]
 
@@ -216,7 +216,8 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
             return self
         columns, weight = _drop_weightless(read_columns(X, self, reset=False), sample_weight)
         steps = copy.deepcopy(self._steps)  # what fails must leave the encoder as it is
-        _learn(steps, columns, weight, keep=keep_codes, n_jobs=self.n_jobs)
+        _learn(steps, columns, weight, self.n_jobs)
+        _settle(steps, keep=keep_codes)
         self._publish(steps)
         return self
 
@@ -307,6 +308,36 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
             out[:, f] = encoder.inverse_transform(codes[:, first[f] : first[f + 1]])
         return out
 
+    def encode_categories(self, field: str, categories: Any) -> NDArray[np.int32]:
+        """Return the codes of categories of one field, without a table around them.
+
+        Parameters
+        ----------
+        field : str
+            Name of a field with codes: categorical or a bag.
+        categories : array-like of shape (n,)
+            Categories as they stand in cells, or in bags.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Codes; -1 for unknown.
+
+        Raises
+        ------
+        ValueError
+            If there is no such field, or its categories have no single code: a number, or
+            several hashes.
+        """
+        check_is_fitted(self)
+        encoder = items_of(self.encoders_[field]) if field in self.encoders_ else None
+        if encoder is None or encoder.kind != "categorical" or encoder.slots > 1:
+            raise ValueError(
+                f"{field!r} is no field whose categories have a code each; fields are "
+                f"{list(self.encoders_)}."
+            )
+        return encoder.transform(np.asarray(categories))
+
     def summary(self) -> pd.DataFrame:
         """Return what became of the columns.
 
@@ -395,11 +426,19 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         whole = read_columns(X, self, reset=True)
         columns, weight = _drop_weightless(whole, sample_weight)
         steps = make_plan(self, X, columns)
-        drafts = _learn(steps, columns, weight, keep=False, n_jobs=self.n_jobs)
+        drafts = _learn(steps, columns, weight, self.n_jobs)
+        void = _settle(steps, keep=False)
         self._publish(steps)
         if columns is not whole:
             return None
-        return self._lay_out(columns.n_rows, lambda k: self._steps[k].encoder.encode(drafts[k]))
+
+        def encode(k: int) -> NDArray[Any]:
+            step = steps[k]
+            if k in void:
+                return step.encoder.transform(step.read(columns))
+            return step.encoder.encode(drafts[k])
+
+        return self._lay_out(columns.n_rows, encode)
 
     def _transform(self, columns: Columns) -> NDArray[Any]:
         def encode(k: int) -> NDArray[Any]:
@@ -421,6 +460,21 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
 
         _run(work, list(range(schema.n_fields)), self.n_jobs, n_rows)
         return out
+
+    def _learn_more(self, X: Any, sample_weight: Any) -> None:
+        """Learn from one of many chunks; codes are made up by `_settle` in the end."""
+        if not hasattr(self, "_steps"):
+            self._check_parameters()
+            columns, weight = _drop_weightless(read_columns(X, self, reset=True), sample_weight)
+            self._steps = make_plan(self, X, columns)
+        else:
+            columns, weight = _drop_weightless(read_columns(X, self, reset=False), sample_weight)
+        _learn(self._steps, columns, weight, self.n_jobs)
+
+    def _settle(self) -> None:
+        _settle(self._steps, keep=False)
+        self._publish(self._steps)
+        self._forget_rare()
 
     def _publish(self, steps: list[Step]) -> None:
         self._steps = steps
@@ -473,11 +527,9 @@ def _learn(
     steps: list[Step],
     columns: Columns,
     weight: NDArray[np.float64] | None,
-    *,
-    keep: bool,
     n_jobs: int | None,
 ) -> list[Any]:
-    """Learn from all columns and make up codes; return the drafts to encode."""
+    """Learn from all columns; return the drafts to encode."""
     drafts: list[Any] = [None] * len(steps)
 
     def work(group: Sequence[int]) -> None:
@@ -489,12 +541,15 @@ def _learn(
     for k, step in enumerate(steps):
         groups.setdefault(step.encoder.vocabulary_name, []).append(k)
     _run(work, list(groups.values()), n_jobs, columns.n_rows)
-    if not keep:
-        for k in hash_large(steps):
-            drafts[k] = steps[k].encoder.learn(steps[k].read(columns), weight)
+    return drafts
+
+
+def _settle(steps: list[Step], *, keep: bool) -> list[int]:
+    """Make up codes from all that was learned; return the steps whose drafts became void."""
+    void = [] if keep else hash_large(steps)
     for step in steps:
         step.encoder.settle(keep=keep)
-    return drafts
+    return void
 
 
 def _run(

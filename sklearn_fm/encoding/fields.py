@@ -22,19 +22,19 @@ __all__ = [
 
 #: Words for `scaler`.
 SCALERS = ("bins", "uniform_bins", "log_bins", "piecewise", "periodic", "log")
-#: Parts of a date, with the period of those that come round.
-DATE_PARTS: dict[str, int | None] = {
+#: Parts of a date, with the numbers that those run through that come round.
+DATE_PARTS: dict[str, range | None] = {
     "year": None,
-    "quarter": 4,
-    "month": 12,
-    "week": 53,
-    "day": 31,
-    "day_of_year": 366,
-    "weekday": 7,
-    "is_weekend": 2,
-    "hour": 24,
-    "minute": 60,
-    "second": 60,
+    "quarter": range(1, 5),
+    "month": range(1, 13),
+    "week": range(1, 54),
+    "day": range(1, 32),
+    "day_of_year": range(1, 367),
+    "weekday": range(7),
+    "is_weekend": range(2),
+    "hour": range(24),
+    "minute": range(60),
+    "second": range(60),
     "age": None,
 }
 
@@ -121,7 +121,7 @@ class BagField(CategoryField):
     hash_buckets : int, default=None
         Likewise.
     n_hashes : int, default=1
-        Likewise.
+        Likewise; to the pooling each hash counts as a category.
     min_frequency : int or float, default=None
         Likewise.
     max_categories : int, default=None
@@ -138,7 +138,8 @@ class BagField(CategoryField):
     softmax : bool, default=False
         Whether to replace the weights of a bag by their softmax first.
     max_length : int, default=None
-        Most categories of a bag; None for the length of the longest bag in fit.
+        Most categories of a bag; None for the length of the longest bag in fit. `partial_fit`
+        leaves it as long as codes are kept, so a later bag may be too long for `transform`.
     truncate : {"first", "last"}, default=None
         Which part of a longer bag to keep; None to raise.
 
@@ -160,14 +161,20 @@ class BagField(CategoryField):
         return {
             **super()._rules(),
             "separator": (
-                self.separator is None or (isinstance(self.separator, str) and self.separator),
+                self.separator is None
+                or (isinstance(self.separator, str) and self.separator != ""),
                 "a str of at least one character or None",
             ),
             "pooling": (
                 is_one_of(self.pooling, "sum", "mean", "sqrtn", *([] if is_weighted else ["max"])),
                 "'sum', 'mean', 'sqrtn', or, without weights, 'max'",
             ),
-            "weights": (isinstance(self.weights, (bool, str)), "True, False or a column's name"),
+            "weights": (
+                isinstance(self.weights, str)
+                or self.weights is False
+                or (self.weights is True and self.separator is None),
+                "a column's name, False or, where cells are no strings, True",
+            ),
             "softmax": (isinstance(self.softmax, bool), "True or False"),
             "max_length": (
                 self.max_length is None or is_count(self.max_length, 1),
@@ -209,9 +216,10 @@ class DateField(Field):
     Parameters
     ----------
     parts : tuple of str, default=("month", "weekday", "hour", "age")
-        Any of "year", "quarter", "month", "week", "day", "day_of_year", "weekday",
-        "is_weekend", "hour", "minute", "second" and "age", the days before the latest date
-        in fit. A year and an age are numbers, the rest categories.
+        Any of "year", "quarter", "month", "week", "day", "day_of_year", "weekday" (Monday
+        is 0), "is_weekend", "hour", "minute", "second" and "age", the days before the latest
+        date in fit, or in its first chunk. A year and an age are numbers,
+        encoded as the encoder's `scaler` says; the rest are categories.
     cyclic : bool, default=False
         Whether parts that come round are encoded as sine and cosine instead of categories.
     """
@@ -271,7 +279,7 @@ def is_count(value: Any, least: int) -> bool:
 
 def frequency_rule(value: Any) -> tuple[bool, str]:
     """Rule of `min_frequency`."""
-    is_share = isinstance(value, Real) and not isinstance(value, Integral) and 0 < value < 1
+    is_share = isinstance(value, Real) and not isinstance(value, Integral) and 0 < float(value) < 1
     return (
         value is None or is_count(value, 1) or is_share,
         "an int of at least 1, a float between 0 and 1 (both excluded) or None",

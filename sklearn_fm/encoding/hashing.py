@@ -40,7 +40,14 @@ _TEXT, _WHOLE, _BYTES, _FLOAT, _EXACT, _DATE, _INSTANT = range(0, 7 << 32, 1 << 
 _NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
 
-def hash_codes(values: Any, n_buckets: int, *, seed: int = 0, name: str = "x") -> NDArray[np.int32]:
+def hash_codes(
+    values: Any,
+    n_buckets: int,
+    *,
+    seed: int = 0,
+    name: str = "x",
+    rows: NDArray[np.intp] | None = None,
+) -> NDArray[np.int32]:
     """Return the bucket of each cell.
 
     Parameters
@@ -53,6 +60,8 @@ def hash_codes(values: Any, n_buckets: int, *, seed: int = 0, name: str = "x") -
         Another one, from 0 to 2**32 - 1, spreads the cells otherwise.
     name : str, default="x"
         Name of the field, for error messages.
+    rows : ndarray of shape (n_rows,), default=None
+        Numbers of the rows in error messages; from 0 when omitted.
 
     Returns
     -------
@@ -64,14 +73,23 @@ def hash_codes(values: Any, n_buckets: int, *, seed: int = 0, name: str = "x") -
     TypeError
         If a cell is no text, number, date or bytes.
     """
+    try:
+        return _hash_column(values, n_buckets, seed)
+    except (TypeError, NotImplementedError):  # the latter for Arrow's lists and structs
+        _check_cells(values, name, rows)
+        raise
+
+
+def _hash_column(values: Any, n_buckets: int, seed: int) -> NDArray[np.int32]:
+    """Buckets of a column."""
     column = read_column(values) if HAS_KERNELS else Cells(read_cells(values))
     if isinstance(column, Coded):
         used, categories = column.used()
         table = np.full(len(column.categories) + 1, -1, dtype=np.int32)
-        table[used] = hash_codes(categories, n_buckets, seed=seed, name=name)
+        table[used] = _hash_column(categories, n_buckets, seed)
         return table[column.codes]
     if isinstance(column, Cells):
-        return _hash_cells(column.values, n_buckets, seed, name)
+        return _hash_cells(column.values, n_buckets, seed)
     from ..kernels.hashing import hash_numbers, hash_texts
 
     out = np.empty(column.n_rows, dtype=np.int32)
@@ -126,14 +144,10 @@ def xxh64(data: bytes, seed: int = 0) -> int:
 # -- cells -----------------------------------------------------------------------------------
 
 
-def _hash_cells(values: Any, n_buckets: int, seed: int, name: str) -> NDArray[np.int32]:
+def _hash_cells(values: Any, n_buckets: int, seed: int) -> NDArray[np.int32]:
     """Buckets of an array from `read_cells`, cell by distinct cell."""
-    try:
-        rows, cells = factorize(values)
-        hashes = [_hash_cell(cell, seed) % n_buckets for cell in cells]
-    except TypeError:
-        _check_cells(values, name)
-        raise
+    rows, cells = factorize(values)
+    hashes = [_hash_cell(cell, seed) % n_buckets for cell in cells]
     return np.array([*hashes, -1], dtype=np.int32)[rows]
 
 
@@ -200,9 +214,9 @@ def _whole_to_bytes(whole: int) -> bytes:
     return f"{whole:x}".encode()
 
 
-def _check_cells(values: Any, name: str) -> None:
+def _check_cells(values: Any, name: str, rows: NDArray[np.intp] | None) -> None:
     """Raise for the first cell that cannot be hashed, if one is the reason."""
-    for row, value in enumerate(values):
+    for row, value in zip(range(len(values)) if rows is None else rows, values, strict=True):
         try:
             is_missing = pd.api.types.is_scalar(value) and pd.isna(value)
             _ = is_missing or _to_bytes(value)

@@ -5,6 +5,7 @@ It does not parse text, does not impute, and chooses no columns.
 
 from __future__ import annotations
 
+import copy
 from decimal import Decimal
 from numbers import Real
 from typing import Any
@@ -56,6 +57,8 @@ class NumberEncoder(ColumnEncoder):
         self.scaler = scaler
         self.missing_indicator = missing_indicator
         self.scaler_: Any = None
+        self._newest: Any = None  # fitted to all chunks
+        self._is_behind = False  # or not to all, because it cannot
 
     @property
     def vocabulary_size(self) -> int:
@@ -81,26 +84,42 @@ class NumberEncoder(ColumnEncoder):
         ------
         ValueError
             If the column holds text or infinity.
-        AttributeError
-            If there is a second chunk and the scaler has no `partial_fit`.
         """
         numbers = as_numbers(values, self.name)
         present = ~np.isnan(numbers)
         self._count(~present, weight)
         if self.scaler is None or not present.any():
             return numbers
-        is_first = self.scaler_ is None
+        is_first = self._newest is None
         if is_first:
-            self.scaler_ = StandardScaler() if self._is_log else clone(self.scaler)
-        fit = self.scaler_.fit if is_first else self.scaler_.partial_fit
+            self._newest = StandardScaler() if self._is_log else clone(self.scaler)
+        elif not hasattr(self._newest, "partial_fit"):
+            self._is_behind = True
+            return numbers
+        elif self._newest is self.scaler_:  # which may be kept
+            self._newest = copy.deepcopy(self.scaler_)
         options = {}
-        if weight is not None and has_fit_parameter(self.scaler_, "sample_weight"):
+        if weight is not None and has_fit_parameter(self._newest, "sample_weight"):
             options["sample_weight"] = weight[present]
+        fit = self._newest.fit if is_first else self._newest.partial_fit
         fit(self._before(numbers[present, None]), **options)
         return numbers
 
     def settle(self, *, keep: bool = False) -> None:
-        """Decide whether there is a slot for missing."""
+        """Take the scaler, unless one is to be kept, and decide on a slot for missing.
+
+        Raises
+        ------
+        AttributeError
+            If the scaler is to know a second chunk, but has no `partial_fit`.
+        """
+        if not (keep and self.scaler_ is not None):
+            if self._is_behind:
+                raise AttributeError(
+                    f"The scaler {self.scaler!r} of field {self.name!r} has no partial_fit, so it "
+                    "can be fitted to one chunk only, which keep_codes=True leaves at that."
+                )
+            self.scaler_ = self._newest
         if not keep:
             self.slots = 2 if self.n_missing and self.missing_indicator else 1
 
@@ -205,8 +224,8 @@ class NumberEncoder(ColumnEncoder):
 class WaveEncoder(ColumnEncoder):
     """A number as sines and cosines of its rank, so that its embedding is a smooth curve.
 
-    With u in [0, 1] the share of the numbers in fit that are smaller, slots hold
-    sin(pi j u) and cos(pi j u) for j = 1 .. n_waves. The paper trains frequencies on
+    With u in [0, 1] the share of the numbers in fit that are smaller, or equal for a half,
+    slots hold sin(pi j u) and cos(pi j u) for j = 1 .. n_waves. The paper trains frequencies on
     standardized numbers; these are fixed, and ranks need no scale. If fit saw missing
     numbers a last slot says whether the number is missing, in which case the others are 0.
 
@@ -301,7 +320,7 @@ def as_numbers(values: Any, name: str) -> NDArray[np.float64]:
     Raises
     ------
     ValueError
-        If a cell is text, a date, a complex number or infinite.
+        If a cell is text, a date, a complex number, infinite or too large.
     """
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = np.asarray(values)
@@ -336,4 +355,17 @@ def _objects_as_numbers(values: NDArray[np.object_], name: str) -> NDArray[np.fl
                 f"({type(value).__name__}). Turn the column into numbers, or list it under "
                 "categorical=."
             )
-    return values.astype(np.float64)  # None becomes NaN
+    try:
+        return values.astype(np.float64)  # None becomes NaN
+    except (OverflowError, ValueError):  # an int beyond 1e308, or a NaN that signals
+        row = next(row for row, value in enumerate(values) if not _is_float(value))
+        raise ValueError(
+            f"Field {name!r} holds a number in row {row} that float64 cannot hold."
+        ) from None
+
+
+def _is_float(value: Any) -> bool:
+    try:
+        return value is None or isinstance(float(value), float)
+    except (OverflowError, ValueError):
+        return False

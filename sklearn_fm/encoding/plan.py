@@ -6,7 +6,7 @@ It encodes nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,12 @@ from .bins import BinEncoder, KnotEncoder
 from .categories import CategoryEncoder, HashEncoder
 from .column_encoder import ColumnEncoder
 from .columns import Columns, select_columns
-from .dates import CycleEncoder, DateEncoder, as_dates
+from .dates import CycleEncoder, DateEncoder, as_dates, part_of
 from .fields import DATE_PARTS, BagField, CategoryField, DateField, Field, NumberField
 from .numbers import NumberEncoder, WaveEncoder, as_numbers
 from .vocabulary import Vocabulary
 
-__all__ = ["Step", "hash_large", "look_like_ids", "make_plan"]
+__all__ = ["Step", "hash_large", "items_of", "look_like_ids", "make_plan"]
 
 _BINS = {"bins": "quantile", "uniform_bins": "uniform", "log_bins": "log"}
 _GUESSED_ID = "integers without gaps, taken for ids; numeric= overrides it"
@@ -78,7 +78,7 @@ def make_plan(encoder: Any, X: Any, columns: Columns) -> list[Step]:
     ------
     ValueError
         If a column does not exist or has two roles, fields of one vocabulary differ in how
-        they are encoded, or two fields would have the same name.
+        they are encoded or are not all of categories, or two fields would have the same name.
     """
     names = [str(name) for name in columns.names]
     roles = _assign_roles(encoder, X, columns, names)
@@ -89,8 +89,9 @@ def make_plan(encoder: Any, X: Any, columns: Columns) -> list[Step]:
         if name in weights:
             continue
         field, note = (roles[j], "") if j in roles else _guess(encoder, columns, j, name)
-        of = (j, names.index(field.weights)) if _has_weight_column(field) else (j,)
+        of = (j, names.index(str(field.weights))) if _has_weight_column(field) else (j,)
         steps += [Step(made, of, note) for made in planner.make(name, field)]
+    _check_vocabularies(steps)
     made_names = [step.encoder.name for step in steps]
     if twice := sorted({name for name in made_names if made_names.count(name) > 1}):
         raise ValueError(f"Columns and parts of dates make several fields named {twice}; rename.")
@@ -108,11 +109,11 @@ def hash_large(steps: list[Step]) -> list[int]:
     Returns
     -------
     list of int
-        Positions of those that must learn again.
+        Positions of those whose drafts are void.
     """
     changed = []
     for k, step in enumerate(steps):
-        items = _items(step.encoder)
+        items = items_of(step.encoder)
         if not isinstance(items, CategoryEncoder) or not items.is_too_large:
             continue
         hashed = HashEncoder(
@@ -121,8 +122,11 @@ def hash_large(steps: list[Step]) -> list[int]:
             n_hashes=items.n_hashes,
             vocabulary_name=items.vocabulary_name,
         )
-        is_bag = isinstance(step.encoder, BagEncoder)
-        step.encoder = BagEncoder(hashed, step.encoder.field) if is_bag else hashed
+        hashed.n_rows, hashed.n_missing = items.n_rows, items.n_missing
+        if isinstance(step.encoder, BagEncoder):
+            step.encoder.item_encoder = hashed
+        else:
+            step.encoder = hashed
         changed.append(k)
     return changed
 
@@ -224,13 +228,29 @@ def _guess_parts(values: Any, name: str) -> DateField:
     parts = tuple(
         part
         for part in field.parts
-        if (dates if part == "age" else getattr(dates.dt, part)).nunique() > 1
+        if (dates if part == "age" else part_of(dates, part)).nunique() > 1
     )
     return replace(field, parts=parts or ("age",))
 
 
-def _has_weight_column(field: Any) -> bool:
+def _has_weight_column(field: Field) -> TypeGuard[BagField]:
     return isinstance(field, BagField) and isinstance(field.weights, str)
+
+
+def _check_vocabularies(steps: list[Step]) -> None:
+    """Raise if a field names a vocabulary that is not one of categories."""
+    own = {
+        step.encoder.vocabulary_name: step.encoder.name
+        for step in steps
+        if not isinstance(items_of(step.encoder), (CategoryEncoder, HashEncoder))
+    }
+    for step in steps:
+        name = step.encoder.vocabulary_name
+        if step.encoder.name != own.get(name, step.encoder.name):
+            raise ValueError(
+                f"Field {step.encoder.name!r} names the vocabulary {name!r}, but that is what the "
+                f"field {own[name]!r} is called, which holds no categories to share."
+            )
 
 
 # -- encoders ----------------------------------------------------------------------------------
@@ -256,7 +276,7 @@ class _Planner:
             DateEncoder(part, self._part(f"{name}_{part}", part, field)) for part in field.parts
         ]
 
-    def _categories(self, name: str, field: CategoryField) -> ColumnEncoder:
+    def _categories(self, name: str, field: CategoryField) -> CategoryEncoder | HashEncoder:
         encoder = self.encoder
         buckets = encoder.hash_buckets if field.hash_buckets is None else field.hash_buckets
         min_frequency = (
@@ -300,16 +320,26 @@ class _Planner:
         return NumberEncoder(name, scaler=scaler)
 
     def _part(self, name: str, part: str, field: DateField) -> ColumnEncoder:
-        period = DATE_PARTS[part]
-        if period is None:
+        cycle = DATE_PARTS[part]
+        if cycle is None:
             return self._number(name, self.encoder.scaler, None)
         if field.cyclic:
-            return CycleEncoder(name, period)
+            return CycleEncoder(name, cycle)
         return CategoryEncoder(name, handle_unknown=self.encoder.handle_unknown)
 
 
-def _items(encoder: ColumnEncoder) -> ColumnEncoder:
-    """The encoder of a bag's categories, else the encoder itself."""
+def items_of(encoder: ColumnEncoder) -> ColumnEncoder:
+    """The encoder of a bag's categories, else the encoder itself.
+
+    Parameters
+    ----------
+    encoder : ColumnEncoder
+        Of a field.
+
+    Returns
+    -------
+    ColumnEncoder
+    """
     return encoder.item_encoder if isinstance(encoder, BagEncoder) else encoder
 
 

@@ -16,9 +16,9 @@ _SKETCH_SIZE = 2**13
 class Sketch:
     """Distribution of the numbers of a column, gathered from any number of chunks.
 
-    Exact for one chunk; before another is added, what is there is summarized by
-    8192 numbers of about equal weight, so that a rank is off by at most a share of
-    1/8192 per chunk.
+    Exact for one chunk; before another is added, what is there is summarized by its least
+    number and the last ones of 8191 pieces of about equal weight, so that a rank is off by at
+    most a share of 1/8191 per chunk.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Sketch:
         """Summarize by few numbers."""
         if len(self.numbers) > _SKETCH_SIZE:
             cumulative = np.cumsum(self.weights)
-            ends = _quantile_ends(cumulative, _SKETCH_SIZE)
+            ends = np.union1d(0, _quantile_ends(cumulative, _SKETCH_SIZE - 1))  # keeps the range
             self.numbers = self.numbers[ends]
             self.weights = np.diff(cumulative[ends], prepend=0.0)
 

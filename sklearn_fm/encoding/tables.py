@@ -351,6 +351,8 @@ def _arrow_values(column: Any) -> Any:
         return _categorical_or_plain(column)
     if types.is_timestamp(kind) or types.is_duration(kind):
         return column.to_pandas().array
+    if types.is_map(kind):
+        return _objects([None if pairs is None else dict(pairs) for pairs in column.to_pylist()])
     if isinstance(kind, pa.BaseExtensionType):
         return pandas_values(column.to_pandas())
     try:

@@ -45,6 +45,8 @@ class FieldModel(nn.Module):
     uses_embeddings = False
     #: Whether pairs are those of all slots, also within a field, rather than of the fields.
     pair_slots = False
+    #: Rows of the embeddings that training leaves as they are.
+    frozen_rows: Tensor | None = None
     #: True if `from_embeddings` needs field f at position f. A model that treats all slots
     #: alike also takes rows of different lengths, padded by slots of value 0.
     positional = False

@@ -15,6 +15,7 @@ from scipy import sparse
 from torch import Tensor
 
 from ..data import FieldArray
+from ..folder import FieldFolder
 
 __all__ = ["Batch", "CSRRows", "DenseRows", "Rows", "make_rows"]
 
@@ -68,6 +69,23 @@ class Rows:
     def take(self, rows: Tensor | slice) -> Batch:
         """Some rows as a batch."""
         return Batch(*self.features(rows), self.target[rows], self.weight[rows])
+
+    @property
+    def n_units(self) -> int:
+        """Number of what `subset` selects from: rows, unless these are kept in blocks."""
+        return len(self)
+
+    def parts(self, generator: torch.Generator) -> Iterator[tuple[Rows, Tensor]]:
+        """Rows that are in memory, with the order to visit them; all parts are an epoch."""
+        yield self, self.shuffled(generator)
+
+    def pieces(self) -> Iterator[Rows]:
+        """Rows that are in memory; all pieces are all rows as they come."""
+        yield self
+
+    def head(self, n_rows: int) -> Rows:
+        """The first rows."""
+        return self.subset(torch.arange(min(len(self), n_rows), device=self.target.device))
 
     def shuffled(self, generator: torch.Generator) -> Tensor:
         """Positions of all rows in random order."""
@@ -217,7 +235,7 @@ def make_rows(
 
     Parameters
     ----------
-    X : FieldArray of shape (n_rows, n_slots) or csr_array of shape (n_rows, table_size)
+    X : FieldArray or FieldFolder of (n_rows, n_columns), or csr_array of (n_rows, table_size)
         Encoded rows.
     target, weight : ndarray of shape (n_rows,), default=None
         Encoded target and sample weight; 0 and 1 when omitted.
@@ -234,18 +252,25 @@ def make_rows(
     """
     n_rows = X.shape[0]
     y = torch.zeros(n_rows) if target is None else torch.from_numpy(np.ascontiguousarray(target))
-    w = torch.ones(n_rows) if weight is None else torch.from_numpy(np.ascontiguousarray(weight))
+    if weight is None or weight.strides == (0,):
+        w = torch.full((), 1.0 if weight is None or not n_rows else float(weight[0])).expand(n_rows)
+    else:
+        w = torch.from_numpy(np.ascontiguousarray(weight))
     y, w = y.to(dtype).to(device), w.to(dtype).to(device)  # some devices lack float64
+    if isinstance(X, FieldFolder):
+        from .streaming import FolderRows
+
+        return FolderRows(X, y, w)
     if isinstance(X, FieldArray):
         indices, values = X.to_torch(device)
-        return DenseRows(indices, values.to(dtype), y, w)
+        return DenseRows(indices, values.to(dtype), y, w.contiguous())
     index_dtype = np.int32 if X.shape[1] < 2**31 else np.int64
     return CSRRows(
         torch.from_numpy(X.indptr.astype(np.int64)).to(device),
         torch.from_numpy(X.indices.astype(index_dtype)).to(device),
         torch.from_numpy(np.array(X.data)).to(dtype).to(device),
         y,
-        w,
+        w.contiguous(),
         n_columns=X.shape[1],
         spread=positional,
     )

@@ -81,6 +81,19 @@ class CompiledStepper(Stepper):
             weights = table[:, L.K : L.K + L.C]
             z = table[:, L.own + 1 : L.own + 1 + L.C]
             np.multiply(weights, -(start**0.5) / self.options.learning_rate, out=z)
+        self._freeze()
+
+    def _freeze(self) -> None:
+        """Let frozen rows have seen infinite gradients of the vector: its steps are then 0."""
+        if self.model.frozen_rows is None:
+            return
+        L, rows = self.layout, self.model.frozen_rows.numpy()
+        self.table[rows, L.scale_v] = 0
+        if self.options.solver in ("adagrad", "ftrl"):
+            self.table[rows, L.own] = np.inf
+        elif self.options.solver == "adam":
+            first = L.own + 1 + L.K + L.C
+            self.table[rows, first : first + L.K] = np.inf
 
     @property
     def penalties(self) -> dict[str, float]:
@@ -169,6 +182,7 @@ class CompiledStepper(Stepper):
             for scale, part in ((L.scale_v, square[:, :K]), (L.scale_w, square[:, L.K : L.K + C])):
                 mean = part.mean(axis=1) / (1 - np.float32(0.999) ** np.maximum(count, 1))
                 table[:, scale] = (count > 0) / (np.sqrt(mean) + np.float32(1e-8))
+        self._freeze()
 
     # -- factorization machines: whole batches in one kernel ----------------------------
 

@@ -129,6 +129,8 @@ def minimize_lbfgs(
             if penalty
         )
         (data + prior).backward()
+        if model.frozen_rows is not None and model.embedding.weight.grad is not None:
+            model.embedding.weight.grad[model.frozen_rows] = 0
         gradient = [
             torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten()
             for p in parameters

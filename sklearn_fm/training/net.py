@@ -157,21 +157,21 @@ class FieldNet(NeuralNet):
         watched = self._watches_batches()
         total = 0.0
         batches_at_once = 1 if watched else _BLOCK
-        for chosen in rows.shuffled(self.generator).split(self.batch_size * batches_at_once):
-            if watched:
-                batch = rows.take(chosen)
-                self.notify("on_batch_begin", batch=batch, training=True)
-            losses = self.stepper_.run(rows, chosen)
-            if not np.isfinite(losses).all():
-                raise DivergenceError
-            total += losses.sum()
-            if watched:
-                mean = torch.tensor(losses[0]) / batch.weight.sum().clamp(min=1e-12)
-                self.notify("on_batch_end", batch=batch, training=True, loss=mean, y_pred=None)
+        for part, order in rows.parts(self.generator):
+            for chosen in order.split(self.batch_size * batches_at_once):
+                if watched:
+                    batch = part.take(chosen)
+                    self.notify("on_batch_begin", batch=batch, training=True)
+                losses = self.stepper_.run(part, chosen)
+                if not np.isfinite(losses).all():
+                    raise DivergenceError
+                total += losses.sum()
+                if watched:
+                    mean = torch.tensor(losses[0]) / batch.weight.sum().clamp(min=1e-12)
+                    self.notify("on_batch_end", batch=batch, training=True, loss=mean, y_pred=None)
         self.stepper_.settle()
         # The last steps of the epoch had no loss after them to tell of an overflow.
-        some = rows.subset(torch.arange(min(len(rows), 256), device=rows.target.device))
-        if not np.isfinite(raw_predictions(self.module_, some)).all():
+        if not np.isfinite(raw_predictions(self.module_, rows.head(256))).all():
             raise DivergenceError
         self.history.record("train_loss", total / float(rows.weight.sum()))
         self.history.record("learning_rate", self.stepper_.learning_rate)

@@ -73,6 +73,12 @@ class RowRule:
         self.penalty = penalty
         self.clock = 0.0
         self.row_clock = weight.new_zeros(len(weight), 1)
+        self.mobility: Tensor | None = None
+
+    def freeze(self, rows: Tensor) -> None:
+        """Leave some rows as they are from now on, (n,)."""
+        self.mobility = torch.ones_like(self.row_clock)
+        self.mobility[rows] = 0
 
     def scale(self, rows: Any) -> Tensor | float:
         """Factor that the rule puts on a gradient of these rows now."""
@@ -88,6 +94,8 @@ class RowRule:
 
     def _shrinkage(self, rows: Any) -> Tensor:
         missed = self.clock - self.row_clock[rows]
+        if self.mobility is not None:
+            missed = missed * self.mobility[rows]
         return torch.exp(-missed * self.penalty * self.scale(rows))
 
     def fetch(self, rows: Tensor) -> Tensor:
@@ -123,6 +131,8 @@ class RowRule:
         """
         self.row_clock[rows] = self.clock
         step = self.direction(rows, gradient)
+        if self.mobility is not None:
+            step = step * self.mobility[rows]
         self.weight[rows] = values - learning_rate * step
         self.clock += learning_rate * share
 

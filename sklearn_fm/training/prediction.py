@@ -72,6 +72,11 @@ def raw_predictions(model: FieldModel, rows: Rows, n_threads: int = 1) -> NDArra
     -------
     ndarray of shape (n_rows, C)
     """
+    parts = [_raw_in_memory(model, piece, n_threads) for piece in rows.pieces()]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _raw_in_memory(model: FieldModel, rows: Rows, n_threads: int) -> NDArray[np.floating]:
     different_lengths = isinstance(rows.storage, CSRRows)
     if HAS_KERNELS and not (different_lengths and model.uses_embeddings):
         from .packing import entries_of, find_packed

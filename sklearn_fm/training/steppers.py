@@ -187,6 +187,8 @@ class TorchStepper(Stepper):
         tables = {name: table.data for name, table in model.sparse_tables().items()}
         tables["bias"] = model.bias.data.view(1, -1)
         self.rules = make_rules(tables, options, batch_size)
+        if model.frozen_rows is not None:
+            self.rules["embedding"].freeze(model.frozen_rows)
 
     @property
     def penalties(self) -> dict[str, float]:

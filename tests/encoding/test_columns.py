@@ -310,6 +310,10 @@ SPECIAL = {
 }
 
 
+BAGS = [name for name in SPECIAL if name.endswith(("lists", "arrays"))]
+NO_BAGS = [name for name in SPECIAL if name not in BAGS]
+
+
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("name", SPECIAL)
 def test_special_columns(name, n):
@@ -326,7 +330,7 @@ def test_special_columns(name, n):
         "array": objects(expected)[:, None],
     }
     is_date = name in ("dates", "days", "moments", "milliseconds", "zoned")
-    is_bag = name.endswith(("lists", "arrays"))
+    is_bag = name in BAGS
     for container, X in tables.items():
         columns = columns_of(X)
         assert plain(columns.read(0)) == expected, container
@@ -339,7 +343,7 @@ def test_special_columns(name, n):
 
 
 @pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("name", [*SPECIAL, "huge", "nanoseconds"])
+@pytest.mark.parametrize("name", [*NO_BAGS, "huge", "nanoseconds"])
 def test_special_categories_have_the_same_codes(name, n):
     """What is no bag can be a category; known from one container, it is so from the others."""
     some, of_polars, of_arrow = SPECIAL.get(name, (None, None, None))
@@ -348,8 +352,6 @@ def test_special_categories_have_the_same_codes(name, n):
     if name == "nanoseconds":
         moment = pd.Timestamp("2024-02-29 12:00:00.000000001")
         some, of_polars, of_arrow = [moment, moment.floor("us")], None, pa.timestamp("ns")
-    if name.endswith(("lists", "arrays")):
-        return
     full, expected = (some * N)[:N], (some * n)[:n]
 
     def tables(column):
@@ -431,6 +433,40 @@ def test_arrow_types_that_pandas_does_not_know():
     assert plain(columns.read(1)) == lists
     assert columns.is_integer(0)
     assert columns.is_bag(1)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_maps_are_dicts_of_weights(n):
+    """A map came as a list of pairs, each of which was taken for a category without weight."""
+    some = ([{"a": 1.0, "b": 0.5}, None, {}] * n)[:n]
+    pairs = [None if cell is None else list(cell.items()) for cell in some]
+    arrow = pa.array(pairs, pa.map_(pa.string(), pa.float64()))
+    codes = FieldEncoder().fit_transform({"a": objects(some)})
+    frame = pd.DataFrame({"a": pd.arrays.ArrowExtensionArray(arrow)})
+    for X in (pa.table({"a": arrow}), frame, {"a": arrow}):
+        columns = columns_of(X)
+        assert columns.is_bag(0)
+        assert plain(columns.read(0)) == some
+        assert_array_equal(FieldEncoder().fit_transform(X), codes)
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("name", [*BAGS, "dates", "days", "moments", "milliseconds", "zoned"])
+def test_special_columns_have_the_same_codes(name, n):
+    """The fields that the encoder makes of bags and dates by itself."""
+    some, of_polars, of_arrow = SPECIAL[name]
+    cells = (some * n)[:n]
+    arrow = pa.array(cells, of_arrow)
+    codes = FieldEncoder().fit_transform({"a": objects(cells)})
+    for X in (
+        pl.DataFrame({"a": cells}, schema={"a": of_polars}),
+        pa.table({"a": arrow}),
+        pd.DataFrame({"a": pd.arrays.ArrowExtensionArray(arrow)}),
+        objects(cells)[:, None],
+    ):
+        encoder = FieldEncoder()
+        assert_array_equal(encoder.fit_transform(X), codes)
+        assert_array_equal(encoder.transform(X), codes)
 
 
 def test_structs_are_neither_bags_nor_categories():
