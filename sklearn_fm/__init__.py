@@ -20,9 +20,11 @@ _HOME = {
     "FMRegressor": "estimators",
     "FieldArray": "data",
     "FieldEncoder": "encoding",
+    "FieldFolder": "folder",
     "FieldSchema": "schema",
     "MFRegressor": "estimators",
     "NumberField": "encoding",
+    "encode_to_folder": "encoding",
 }
 
 __all__ = sorted(_HOME)

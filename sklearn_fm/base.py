@@ -25,13 +25,14 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from .checks import check_consistent_rows, check_memory, check_sample_weight, divergence_cause
+from .data import FieldArray
 from .epoch_events import CallbackSupportMixin, EpochEvents, with_callbacks
 from .folder import FieldFolder
 from .inputs import Encoded, FieldInputMixin, in_chunks
 from .models.base import FieldModel
 from .parameters import estimator
-from .schema import FieldSchema
 from .pretrained import find_pretrained
+from .schema import FieldSchema
 from .settings import SharedParameters
 from .training.batching import Rows, make_rows
 from .training.fitting import Outcome, Plan, train_gradient
@@ -41,6 +42,7 @@ from .training.losses import Loss, SquaredError
 from .training.net import DivergenceError
 from .training.optimizers import ROW_RULES, StepOptions
 from .training.prediction import pack_tables, predict_encoded
+from .training.streaming import fits_in_memory
 from .training.threads import count_threads
 
 __all__ = ["BaseFieldEstimator"]
@@ -123,42 +125,53 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
             If the loss diverges. The last good weights are kept.
         """
         events = EpochEvents(self, X, y, sample_weight)
-        with self._unchanged_on_error():
-            self._validate_params()
-            go_on = self.warm_start and hasattr(self, "schema_")
-            encoded, target, weight = self._prepare_fit(X, y, sample_weight, go_on=go_on)
-            outcome = self._train(
-                encoded,
-                target,
-                weight,
-                eval_set=eval_set,
-                go_on=go_on,
-                on_epoch=events.on_epoch,
-            )
-            self._stepper_state: dict[str, Any] | None = None
-        self._conclude(outcome, encoded, target)
+        with contextlib.ExitStack() as scratch:
+            with self._unchanged_on_error():
+                self._validate_params()
+                go_on = self.warm_start and hasattr(self, "schema_")
+                encoded, target, weight = self._prepare_fit(
+                    X, y, sample_weight, scratch, go_on=go_on
+                )
+                outcome = self._train(
+                    encoded,
+                    target,
+                    weight,
+                    scratch,
+                    eval_set=eval_set,
+                    go_on=go_on,
+                    on_epoch=events.on_epoch,
+                )
+                self._stepper_state: dict[str, Any] | None = None
+            self._conclude(outcome, encoded, target)
         events.finish()
         return self
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Any:
         """One epoch over the rows at hand, from wherever the model stands."""
-        with self._unchanged_on_error():
-            self._validate_params()
-            go_on = hasattr(self, "schema_")
-            encoded, target, weight = self._prepare_fit(
-                X, y, sample_weight, go_on=go_on, classes=classes
-            )
-            state = getattr(self, "_stepper_state", None) if go_on else None
-            if state is not None and self.solver not in ("auto", state["solver"]):
-                state = None  # the new solver starts from the weights alone
-            outcome = self._train(
-                encoded, target, weight, go_on=go_on, one_pass=True, stepper_state=state
-            )
-            self._stepper_state = outcome.stepper_state
-        if go_on:
-            parts = [self.history_, outcome.history.assign(epoch=len(self.history_) + 1)]
-            outcome.history = pd.concat(parts, ignore_index=True)
-        self._conclude(outcome, encoded, target)
+        with contextlib.ExitStack() as scratch:
+            with self._unchanged_on_error():
+                self._validate_params()
+                go_on = hasattr(self, "schema_")
+                encoded, target, weight = self._prepare_fit(
+                    X, y, sample_weight, scratch, go_on=go_on, classes=classes
+                )
+                state = getattr(self, "_stepper_state", None) if go_on else None
+                if state and state["solver"] != self._pick_solver(encoded, one_pass=True):
+                    state = None  # the new solver starts from the weights alone
+                outcome = self._train(
+                    encoded,
+                    target,
+                    weight,
+                    scratch,
+                    go_on=go_on,
+                    one_pass=True,
+                    stepper_state=state,
+                )
+                self._stepper_state = outcome.stepper_state
+            if go_on:
+                parts = [self.history_, outcome.history.assign(epoch=len(self.history_) + 1)]
+                outcome.history = pd.concat(parts, ignore_index=True)
+            self._conclude(outcome, encoded, target)
         return self
 
     @contextlib.contextmanager
@@ -172,10 +185,19 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
             raise
 
     def _prepare_fit(
-        self, X: Any, y: Any, sample_weight: Any, *, go_on: bool, classes: Any = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        scratch: contextlib.ExitStack,
+        *,
+        go_on: bool,
+        classes: Any = None,
     ) -> tuple[Encoded, NDArray[np.float64], NDArray[np.float64]]:
         """Checked and encoded rows with weights; rows of weight 0 are left out."""
-        X, y, sample_weight = self._open_source(X, y, sample_weight, go_on=go_on)
+        X, y, sample_weight = self._open_source(
+            X, y, sample_weight, scratch, go_on=go_on, grow=go_on
+        )
         if y is None:
             raise ValueError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target "
@@ -189,9 +211,9 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         target, weight = self._encode_target(y, weight, go_on=go_on, classes=classes)
         counted = weight > 0
         encoded = self._grow_encoding(X, weight) if go_on else self._fit_encoding(X, weight)
-        if isinstance(encoded, FieldFolder):
-            target = target.astype(np.float32)
-        elif not counted.all():
+        if isinstance(encoded, FieldFolder) and fits_in_memory(encoded):
+            encoded = encoded.read(0, len(encoded))
+        if not isinstance(encoded, FieldFolder) and not counted.all():
             kept = np.flatnonzero(counted)
             encoded, target, weight = encoded[kept], target[kept], weight[kept]
         return encoded, target, weight
@@ -203,6 +225,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         encoded: Encoded,
         target: NDArray[np.float64],
         weight: NDArray[np.float64],
+        scratch: contextlib.ExitStack,
         *,
         go_on: bool,
         eval_set: Any = None,
@@ -217,8 +240,8 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         if not go_on:
             self._loss = self._make_loss(target, weight)
         plan = self._make_plan(encoded, weight)
-        before = getattr(self, "_seen_weight", 0.0) if go_on and one_pass else 0.0
-        self._seen_weight = before + float(weight.sum())
+        seen = getattr(self, "_seen_weight", 0.0) if go_on and one_pass else 0.0
+        self._seen_weight = seen + float(weight.sum())
         if one_pass:
             # The prior is one for all rows ever seen, so these ones owe their share of it.
             options = replace(plan.options, seen=self._seen_weight / float(weight.sum()))
@@ -249,11 +272,11 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
             "device": device,
         }
         constant_weight = weight.strides == (0,)
-        weight = np.broadcast_to(1.0, weight.shape) if constant_weight else weight / weight.mean()
+        weight = np.broadcast_to(1.0, weight.shape) if constant_weight else weight / _mean(weight)
         rows = make_rows(encoded, self._loss.encode(target), weight, **as_rows)
         valid = split = None
         if eval_set is not None:
-            valid = make_rows(*self._prepare_eval_set(eval_set), **as_rows)
+            valid = make_rows(*self._prepare_eval_set(eval_set, scratch), **as_rows)
         elif plan.patience is not None:
             split = self._split(rows, target, rng)
 
@@ -299,7 +322,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
                 some,
                 target,
                 self.schema_,
-                self._learning_rate(_mean_slots(encoded)),
+                self._learning_rate(_mean_fields(encoded)),
                 regression=isinstance(self._loss, SquaredError),
             )
             raise DivergenceError(
@@ -338,6 +361,11 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
                     "partial_fit, skorch callbacks, dropout or batch_norm. Use solver='auto' or "
                     "'adagrad'."
                 )
+            if isinstance(encoded, FieldFolder):
+                raise ValueError(
+                    "solver='lbfgs' takes all rows at once, but those of the folder are too many "
+                    "to be in memory. Use solver='auto' or 'adagrad', or pass its X."
+                )
             return "lbfgs"
         if self.l1_linear:
             return "ftrl"
@@ -374,8 +402,8 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         return {}
 
     def _make_plan(self, encoded: Encoded, weight: NDArray[np.float64]) -> Plan:
-        scale = 1 / float(weight.mean())  # weights are trained with mean 1
-        slots = _mean_slots(encoded)
+        scale = 1 / _mean(weight)  # weights are trained with mean 1
+        slots = _mean_fields(encoded)
         pairs = max(slots * (slots - 1) / 2, 1.0)
         priors: dict[str, Any] = {
             "linear": slots,
@@ -434,7 +462,9 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         )
         return np.sort(train), np.sort(held_out)
 
-    def _prepare_eval_set(self, eval_set: Any) -> tuple[Encoded, NDArray[Any], NDArray[Any]]:
+    def _prepare_eval_set(
+        self, eval_set: Any, scratch: contextlib.ExitStack
+    ) -> tuple[Encoded, NDArray[Any], NDArray[Any]]:
         if isinstance(eval_set, list) and len(eval_set) == 1:
             eval_set = eval_set[0]
         if not isinstance(eval_set, tuple) or len(eval_set) not in (2, 3):
@@ -443,7 +473,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
                 f"{type(eval_set).__name__}."
             )
         X, y, weight = (*eval_set, None)[:3]
-        X, y, weight = self._open_source(X, y, weight, go_on=True)
+        X, y, weight = self._open_source(X, y, weight, scratch, go_on=True, grow=False)
         X = self._check_X(X, reset=False)
         check_consistent_rows(X, y)
         weight = check_sample_weight(weight, len(y))
@@ -471,6 +501,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         arguments = {name: getattr(self, name) for name in accepted if hasattr(self, name)}
         arguments.pop("schema")  # the parameter of that name may be None
         spec = (self.schema_, self._loss.n_outputs, arguments)
+        self._first_schema = self.schema_
         check_memory(self.schema_, *self._floats_needed())
         module = self._build_module(*spec)
         self._draw(module, constant, seed)
@@ -488,8 +519,13 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
                 weight[rows.to(weight.device)] = vectors.to(weight)
 
     def _find_pretrained(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        pretrained = self.pretrained or {}
-        return find_pretrained(pretrained, self.schema_, self.encoder_, self.embedding_dim)
+        return find_pretrained(
+            self.pretrained or {},
+            self.schema_,
+            self.encoder_,
+            self.embedding_dim,
+            self._first_schema,
+        )
 
     def _grow_module(self, seed: int) -> FieldModel:
         """The fitted module, with rows for categories that are new since; those at start values."""
@@ -500,7 +536,8 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         self._module_spec = (self.schema_, n_outputs, arguments)
         check_memory(self.schema_, *self._floats_needed())
         grown = self._build_module(*self._module_spec)
-        self._draw(grown, grown.bias.detach().clone(), seed)
+        # With a seed of its own, lest a new row start where another one did.
+        self._draw(grown, grown.bias.detach().clone(), seed + module.schema.table_size)
         grown.to(module.bias.device, module.bias.dtype).take_over(module)
         return grown
 
@@ -582,6 +619,14 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         return tags
 
 
-def _mean_slots(encoded: Encoded) -> float:
-    """Slots of an average row; 1 where a sparse matrix stores fewer."""
+def _mean(weight: NDArray[np.float64]) -> float:
+    """Mean weight of the rows that have one."""
+    return float(weight.sum() / np.count_nonzero(weight))
+
+
+def _mean_fields(encoded: Encoded) -> float:
+    """Fields of an average row: entries of a sparse matrix, 1 where it stores fewer."""
+    if isinstance(encoded, (FieldArray, FieldFolder)):
+        schema = encoded.schema
+        return float(schema.n_fields if schema is not None else encoded.shape[1])
     return max(encoded.size / encoded.shape[0], 1.0)

@@ -170,10 +170,8 @@ def divergence_cause(
         One sentence: the cause, and what to change.
     """
     if isinstance(X, FieldArray):
-        slots = list(schema.numeric_slots)
-        numbers = np.abs(np.nan_to_num(np.asarray(X)[:, slots])) if slots else np.zeros((1, 0))
-        largest = numbers.max(axis=0, initial=0)
-        names = [schema.names[slot] for slot in slots]
+        largest = np.abs(X.values).max(axis=0, initial=0)
+        names = [schema.names[field] for field in schema.slot_fields]
     else:
         largest = np.asarray(abs(X).max(axis=0).todense()).ravel()
         names = list(schema.names)

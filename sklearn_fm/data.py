@@ -384,29 +384,31 @@ class _Slots(NamedTuple):
     @classmethod
     @functools.lru_cache(maxsize=32)
     def of(cls, schema: FieldSchema) -> _Slots:
-        first, top, low, numeric, column, value_column = [], [], [], [], [], []
+        rows: list[tuple[int, int, int, bool, int, int]] = []
         divided = []
         for f, kind in enumerate(schema.kinds):
             n, start, pooling = schema.slots[f], schema.first_columns[f], schema.poolings[f]
             is_numeric = kind == "numeric"
+            top, low = schema.vocabulary_sizes[f] - 2, -2 if kind == "bag" else -1
             if pooling in ("mean", "sqrtn") and n > 1:
-                divided.append((len(first), len(first) + n, int(pooling == "sqrtn")))
+                divided.append((len(rows), len(rows) + n, int(pooling == "sqrtn")))
             for s in range(n):
-                first.append(schema.offsets[f] + s * is_numeric)
-                top.append(schema.vocabulary_sizes[f] - 2)
-                low.append(-2 if kind == "bag" else -1)
-                numeric.append(is_numeric)
-                column.append(start + s)
-                value_column.append(start + n + s if pooling == "weighted" else -1)
-        codes_top = [t for t, is_number in zip(top, numeric, strict=True) if not is_number]
+                first = schema.offsets[f] + s * is_numeric
+                value_column = start + n + s if pooling == "weighted" else -1
+                rows.append((first, top, low, is_numeric, start + s, value_column))
+        table = np.array(rows, dtype=np.int64).reshape(-1, 6).T.copy()
+        numeric = table[3].astype(bool)
         plain = {"categorical", "binned"}.issuperset(schema.kinds)
         return cls(
-            *(np.asarray(numbers, dtype=np.int64) for numbers in (first, top, low)),
-            np.asarray(numeric, dtype=bool),
-            *(np.asarray(numbers, dtype=np.int64) for numbers in (column, value_column)),
-            np.asarray(divided, dtype=np.int64).reshape(-1, 3),
-            not (plain and max(value_column, default=-1) < 0 and not divided),
-            max(codes_top, default=0),
+            first=table[0],
+            top=table[1],
+            low=table[2],
+            numeric=numeric,
+            column=table[4],
+            value_column=table[5],
+            divided=np.array(divided, dtype=np.int64).reshape(-1, 3),
+            have_values=not plain or "weighted" in schema.poolings or bool(divided),
+            largest=int(table[1][~numeric].max(initial=0)),
         )
 
     @property

@@ -16,6 +16,7 @@ from sklearn.utils import Tags
 from .base import BaseFieldEstimator
 from .data import FieldArray
 from .encoding import FieldEncoder
+from .folder import FieldFolder
 from .layers.mlp import ACTIVATIONS
 from .models.deepfm import DeepFM
 from .models.fm import FM
@@ -149,6 +150,14 @@ class _MF(_WithMLP):
                 f"user={self.user!r} and item={self.item!r} must be two columns, or None both. "
                 "For a model of one column's biases pass X with that column only."
             )
+        if isinstance(X, FieldFolder):
+            if list(X.schema.names) != chosen:
+                raise ValueError(
+                    f"The folder has the fields {list(X.schema.names)[:20]}, but "
+                    f"user={self.user!r} and item={self.item!r}. Write one with "
+                    "encode_to_folder(..., columns=[user, item])."
+                )
+            return X
         if isinstance(X, FieldArray):
             columns: list[Any] = list(X.require_schema().names)
         else:
@@ -165,6 +174,18 @@ class _MF(_WithMLP):
         if isinstance(X, FieldArray):
             return X.select(slots)
         return X[names] if hasattr(X, "columns") else X[:, slots]
+
+    def _columns_on_disk(self) -> list[str] | None:
+        chosen = [self.user, self.item]
+        if chosen == [None, None]:
+            return None
+        names = [name for name in chosen if isinstance(name, str)]
+        if len(names) < 2:
+            raise ValueError(
+                "With a table on disk as X, user and item must be names of columns, or None both; "
+                f"got user={self.user!r}, item={self.item!r}."
+            )
+        return names
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

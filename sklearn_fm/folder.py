@@ -5,6 +5,7 @@ How they come there is told in ``encoding.streaming``.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Iterator
@@ -60,16 +61,16 @@ class FieldFolder:
             )
         about = json.loads((self.path / _ABOUT).read_text(encoding="utf-8"))
         fields = {name: tuple(values) for name, values in about["schema"].items()}
-        self.schema = FieldSchema(**fields)
+        self.schema = self._written = FieldSchema(**fields)
         self.dtype = np.dtype(about["dtype"])
         self.shape = (int(about["n_rows"]), self.schema.n_columns)
         self.encoder: Any = None
-        self._temporary: Any = None  # of a folder that is to vanish with this object
-        size = (self.path / _CODES).stat().st_size
+        codes = self.path / _CODES
+        size = codes.stat().st_size if codes.is_file() else 0
         if size != self.shape[0] * self._row_bytes:
             raise ValueError(
-                f"{self.path / _CODES} has {size} bytes, expected {self.shape[0]} rows of "
-                f"{self._row_bytes}. Write the folder again."
+                f"{codes} has {size} bytes, expected {self.shape[0]} rows of {self._row_bytes}. "
+                "Write the folder again."
             )
 
     @property
@@ -91,17 +92,39 @@ class FieldFolder:
     def X(self) -> FieldArray:
         """All rows, mapped into memory, read-only."""
         codes = np.memmap(self.path / _CODES, dtype=self.dtype, mode="r", shape=self.shape)
-        return FieldArray._wrap(np.asarray(codes), self.schema)
+        return self._as_rows(np.asarray(codes))
 
     @property
     def y(self) -> NDArray[Any] | None:
-        """Targets, mapped into memory; None if there are none."""
-        return _open_array(self.path / _TARGET)
+        """Targets, read into memory; None if there are none."""
+        return self._load(_TARGET)
 
     @property
     def sample_weight(self) -> NDArray[np.float64] | None:
-        """Weights, mapped into memory; None if there are none."""
-        return _open_array(self.path / _WEIGHT)
+        """Weights, read into memory; None if there are none."""
+        return self._load(_WEIGHT)
+
+    def under(self, schema: FieldSchema) -> FieldFolder:
+        """The same rows under a schema whose vocabularies have grown, or had not yet grown.
+
+        Parameters
+        ----------
+        schema : FieldSchema
+            As `FieldArray.under` takes it.
+
+        Returns
+        -------
+        FieldFolder
+
+        Raises
+        ------
+        ValueError
+            If the schemas differ in anything but new categories.
+        """
+        other = copy.copy(self)
+        other.schema = schema
+        other.read(0, 0)  # raises
+        return other
 
     def read(self, start: int, stop: int) -> FieldArray:
         """Some consecutive rows.
@@ -143,7 +166,7 @@ class FieldFolder:
                 if file.readinto(memoryview(part).cast("B")) != part.nbytes:
                     raise OSError(f"{self.path / _CODES} ended while it was read.")
                 filled += end - start
-        return FieldArray._wrap(codes, self.schema)
+        return self._as_rows(codes)
 
     def chunks(self, n_rows: int = 2**17) -> Iterator[FieldArray]:
         """All rows in order, some at a time.
@@ -160,9 +183,26 @@ class FieldFolder:
         for start in range(0, len(self), n_rows):
             yield self.read(start, min(start + n_rows, len(self)))
 
+    def _as_rows(self, codes: NDArray[Any]) -> FieldArray:
+        return FieldArray._wrap(codes, self._written).under(self.schema)
+
+    def _load(self, name: str) -> NDArray[Any] | None:
+        """One number or label per row, if they were stored."""
+        path = self.path / name
+        if not path.is_file():
+            return None
+        whole: NDArray[Any] = np.load(path)
+        if len(whole) != len(self):
+            raise ValueError(
+                f"{path} has {len(whole)} entries, expected {len(self)}. Write the folder again."
+            )
+        return whole
+
 
 class FolderWriter:
-    """Writes encoded rows into a folder, chunk by chunk; the folder is valid once closed.
+    """Writes encoded rows into a folder, chunk by chunk; a context that closes the file.
+
+    The folder is valid once finished, and what an interruption leaves is not.
 
     Parameters
     ----------
@@ -175,11 +215,17 @@ class FolderWriter:
         self.path.mkdir(parents=True, exist_ok=True)
         for name in (_ABOUT, _TARGET, _WEIGHT):
             (self.path / name).unlink(missing_ok=True)
-        self._file = open(self.path / _CODES, "wb")  # noqa: SIM115 (closed in close)
+        self._file = open(self.path / _CODES, "wb")  # noqa: SIM115 (closed in __exit__)
         self._dtype: np.dtype[Any] | None = None
         self._n_rows = 0
         self._targets: list[NDArray[Any]] = []
         self._weights: list[NDArray[Any]] = []
+
+    def __enter__(self) -> FolderWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
 
     def append(
         self, X: FieldArray, target: NDArray[Any] | None, weight: NDArray[Any] | None
@@ -202,7 +248,7 @@ class FolderWriter:
         if weight is not None:
             self._weights.append(weight)
 
-    def close(self, schema: FieldSchema) -> FieldFolder:
+    def finish(self, schema: FieldSchema) -> FieldFolder:
         """Finish the folder.
 
         Parameters
@@ -213,17 +259,21 @@ class FolderWriter:
         Returns
         -------
         FieldFolder
+
+        Raises
+        ------
+        ValueError
+            If there are no rows.
         """
+        if self._dtype is None or not self._n_rows:
+            raise ValueError(f"There are no rows to write into {self.path}; expected at least one.")
         self._file.close()
         for name, parts in ((_TARGET, self._targets), (_WEIGHT, self._weights)):
             if parts:
-                whole = np.concatenate(parts)
-                np.save(self.path / name, whole.astype(str) if whole.dtype == object else whole)
+                np.save(self.path / name, np.concatenate(parts))
                 parts.clear()
-        about = {"schema": asdict(schema), "dtype": str(self._dtype), "n_rows": self._n_rows}
-        (self.path / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
+        about = {"schema": asdict(schema), "dtype": self._dtype.str, "n_rows": self._n_rows}
+        draft = self.path / f"{_ABOUT}.part"
+        draft.write_text(json.dumps(about), encoding="utf-8")
+        draft.replace(self.path / _ABOUT)
         return FieldFolder(self.path)
-
-
-def _open_array(path: Path) -> NDArray[Any] | None:
-    return np.load(path, mmap_mode="r") if path.is_file() else None

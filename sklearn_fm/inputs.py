@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -72,6 +73,7 @@ class FieldInputMixin:
     _takes_sparse: ClassVar[bool] = True
 
     def _fit_encoding(self, X: Any, weight: NDArray[np.float64]) -> Encoded:
+        encoded: Encoded
         self.encoder_ = None
         if isinstance(X, FieldFolder):
             self.schema_, self.encoder_, encoded = X.schema, X.encoder, X
@@ -95,11 +97,11 @@ class FieldInputMixin:
 
     def _check_X(self, X: Any, *, reset: bool) -> Any:
         """X in a form that the encoding takes, its columns checked against those of fit."""
+        X = self._select_columns(as_table(X))
         if isinstance(X, FieldFolder):
             if reset:
                 self._take_names(X)
             return X
-        X = self._select_columns(as_table(X))
         if isinstance(X, FieldArray) and not reset and self._sparse_input:
             raise TypeError(
                 f"{type(self).__name__} was fitted on a sparse matrix but got a FieldArray; pass "
@@ -110,9 +112,8 @@ class FieldInputMixin:
         if is_frame:
             check_frame(X, self)
         if (is_frame and not as_sparse) or isinstance(X, FieldArray):
-            # Encoded rows without names need no look at names, which costs more than one row.
-            nameless = isinstance(X, FieldArray) and not hasattr(self, "feature_names_in_")
-            if reset or not nameless or X.shape[1:] != (self.n_features_in_,):
+            # Encoded rows show their fields by their schema, not by the features of fit.
+            if reset or not isinstance(X, FieldArray) or X.schema is None:
                 validate_data(self, X, reset=reset, skip_check_array=True)
             if not X.shape[0] or not X.shape[1]:
                 what = "sample(s)" if not X.shape[0] else "feature(s)"
@@ -149,11 +150,12 @@ class FieldInputMixin:
             self.feature_names_in_ = encoder.feature_names_in_
 
     def _open_source(
-        self, X: Any, y: Any, sample_weight: Any, *, go_on: bool
+        self, X: Any, y: Any, sample_weight: Any, scratch: ExitStack, *, go_on: bool, grow: bool
     ) -> tuple[Any, Any, Any]:
         """A folder with its target and weights in place of a table on disk.
 
         For a table on disk, y and sample_weight name columns; for a folder they may be omitted.
+        What is written to disk vanishes with `scratch`.
         """
         if is_table_on_disk(X):
             if not isinstance(y, str) or not isinstance(sample_weight, (str, type(None))):
@@ -166,17 +168,24 @@ class FieldInputMixin:
                     f"{type(self).__name__} was fitted on encoded rows, so a table on disk cannot "
                     "be encoded alike. Use encode_to_folder with the FieldEncoder of then."
                 )
-            encoder = copy.copy(self.encoder_) if go_on else self._make_encoder()
-            scratch = tempfile.TemporaryDirectory(prefix="sklearn_fm")
             X = encode_to_folder(
-                X, scratch.name, encoder=encoder, target=y, sample_weight=sample_weight, grow=go_on
+                X,
+                scratch.enter_context(_temporary_folder()),
+                encoder=copy.copy(self.encoder_) if go_on else self._make_encoder(),
+                columns=None if go_on else self._columns_on_disk(),
+                target=y,
+                sample_weight=sample_weight,
+                grow=grow,
             )
-            X._temporary = scratch  # vanishes with the folder
             y = sample_weight = None
         if isinstance(X, FieldFolder):
             y = X.y if y is None else y
             sample_weight = X.sample_weight if sample_weight is None else sample_weight
         return X, y, sample_weight
+
+    def _columns_on_disk(self) -> list[str] | None:
+        """Columns of a table on disk to read; None for all but target and weights."""
+        return None
 
     def _select_columns(self, X: Any) -> Any:
         """The columns of X to use; all unless a family knows better."""
@@ -184,19 +193,16 @@ class FieldInputMixin:
 
     def _grow_encoding(self, X: Any, weight: NDArray[np.float64]) -> Encoded:
         """Encode checked rows to go on with; categories new to a vocabulary get codes."""
-        if isinstance(X, FieldFolder):
-            if X.schema.rows_kept(self.schema_) is None:
-                raise ValueError(
-                    "The folder was encoded with another schema than in fit. Encode all data with "
-                    "one FieldEncoder, and let new categories grow by its partial_fit."
-                )
-            self.schema_ = X.schema
-            self.encoder_ = X.encoder or self.encoder_
-            return X
-        if isinstance(X, FieldArray) and X.schema is not None:
+        if isinstance(X, (FieldArray, FieldFolder)) and X.schema is not None:
             if X.schema.rows_kept(self.schema_) is not None:
                 self.schema_ = X.schema
+                self.encoder_ = getattr(X, "encoder", None) or self.encoder_
         elif self.encoder_ is not None and hasattr(self.encoder_, "partial_fit"):
+            if self.encoder_.schema_.rows_kept(self.schema_) is None:
+                raise ValueError(
+                    "encoder_ lacks categories that came with encoded rows since. Let it learn "
+                    "them by its partial_fit, or go on with rows of the encoder that has them."
+                )
             self.encoder_ = copy.copy(self.encoder_)  # what fails must leave the fitted one
             self.encoder_.partial_fit(X, sample_weight=weight)
             self.schema_ = self.encoder_.schema_
@@ -204,19 +210,12 @@ class FieldInputMixin:
 
     def _encode(self, X: Any) -> Encoded:
         """Encode checked rows as in fit."""
-        if isinstance(X, FieldFolder):
-            if X.schema != self.schema_:
-                raise ValueError(
-                    "The folder was encoded with another schema than in fit. Encode all data with "
-                    "one FieldEncoder."
-                )
+        if self._sparse_input and not isinstance(X, FieldFolder):
             return X
-        if self._sparse_input:
-            return X
-        if isinstance(X, FieldArray) and X.schema is not None:
+        if isinstance(X, (FieldArray, FieldFolder)) and X.schema is not None:
             return X.under(self.schema_)
         if self.encoder_ is not None:
-            return self.encoder_.transform(X)
+            return self.encoder_.transform(X).under(self.schema_)
         try:
             return FieldArray(np.asarray(X), self.schema_)
         except ValueError as error:
@@ -225,3 +224,7 @@ class FieldInputMixin:
                 "that encoding. Transform them by the FieldEncoder used in fit (a Pipeline does "
                 f"so, except for an eval_set). {error}"
             ) from error
+
+
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="sklearn_fm", ignore_cleanup_errors=True)

@@ -6,7 +6,7 @@ It holds no data and no categories; those stay in the encoder.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate
 
@@ -46,6 +46,8 @@ class FieldSchema:
     vocabularies : tuple of str, default=()
         Name of the vocabulary of each field; fields that name the same one share its rows.
         Every field has its own, of its name, when empty.
+    linear : tuple of bool, default=()
+        Whether each field takes part in the linear term; all do when empty.
 
     Raises
     ------
@@ -68,11 +70,13 @@ class FieldSchema:
     slots: tuple[int, ...] = ()
     poolings: tuple[str, ...] = ()
     vocabularies: tuple[str, ...] = ()
+    linear: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         n_fields = len(self.names)
         defaults = {
             "slots": (1,) * n_fields,
+            "linear": (True,) * n_fields,
             "poolings": ("sum",) * n_fields,
             "vocabularies": self.names,
         }
@@ -101,9 +105,8 @@ class FieldSchema:
                 )
 
     def _check_field(self, f: int, name: str) -> None:
-        kind, size, slots, pooling = (
-            values[f] for values in (self.kinds, self.vocabulary_sizes, self.slots, self.poolings)
-        )
+        kind, pooling = self.kinds[f], self.poolings[f]
+        size, slots = self.vocabulary_sizes[f], self.slots[f]
         if kind not in KINDS:
             raise ValueError(f"Field {name!r} has kind {kind!r}, expected one of {KINDS}.")
         if pooling not in POOLINGS:
@@ -157,19 +160,8 @@ class FieldSchema:
         FieldSchema
         """
         chosen = list(fields)
-        return FieldSchema(
-            *(
-                tuple(values[f] for f in chosen)
-                for values in (
-                    self.names,
-                    self.kinds,
-                    self.vocabulary_sizes,
-                    self.slots,
-                    self.poolings,
-                    self.vocabularies,
-                )
-            )
-        )
+        parts = {name: tuple(values[f] for f in chosen) for name, values in asdict(self).items()}
+        return FieldSchema(**parts)
 
     def rows_kept(self, before: FieldSchema) -> tuple[tuple[int, int, int], ...] | None:
         """Where the rows of a table went when vocabularies grew.
@@ -186,7 +178,7 @@ class FieldSchema:
             First index before, first index now and number of rows, per vocabulary; None if
             this schema did not come about so.
         """
-        same = ("names", "kinds", "slots", "poolings", "vocabularies")
+        same = ("names", "kinds", "slots", "poolings", "vocabularies", "linear")
         if any(getattr(self, name) != getattr(before, name) for name in same):
             return None
         if any(self._sizes[name] < size for name, size in before._sizes.items()):

@@ -8,6 +8,7 @@ from .categories import CategoryEncoder
 from .encoder import FieldEncoder
 from .fields import BagField, CategoryField, DateField, NumberField
 from .numbers import NumberEncoder
+from .streaming import encode_to_folder
 
 __all__ = [
     "BagField",
@@ -18,4 +19,5 @@ __all__ = [
     "FieldEncoder",
     "NumberEncoder",
     "NumberField",
+    "encode_to_folder",
 ]

@@ -217,7 +217,8 @@ class BinEncoder(_CutEncoder):
         return np.append(self.medians, np.nan)[codes.ravel().astype(np.intp)]
 
     def _describe(self) -> dict[str, Any]:
-        return {"encoding": f"{len(self.upper)} {self.strategy} bins"}
+        how = f"{len(self.upper)} {self.strategy} bins"
+        return {"encoding": how, "bytes": self._sketch.nbytes}
 
 
 class KnotEncoder(_CutEncoder):
@@ -289,7 +290,8 @@ class KnotEncoder(_CutEncoder):
         return (1 - share) * low + share * high
 
     def _describe(self) -> dict[str, Any]:
-        return {"encoding": f"piecewise linear, {len(self.knots)} knots"}
+        how = f"piecewise linear, {len(self.knots)} knots"
+        return {"encoding": how, "bytes": self._sketch.nbytes}
 
 
 def _log_bin(numbers: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -128,7 +128,7 @@ class CategoryEncoder(ColumnEncoder):
         """
         try:
             numbers = self.known.add(values, weight)
-        except (TypeError, NotImplementedError):  # the latter for Arrow's lists and structs
+        except TypeError:
             _check_hashable(values, self.name, rows)
             raise
         self._count(numbers < 0, weight)
@@ -172,7 +172,7 @@ class CategoryEncoder(ColumnEncoder):
         """
         try:
             codes = self.known.look_up(values)
-        except (TypeError, NotImplementedError):
+        except TypeError:
             _check_hashable(values, self.name, rows)
             raise
         if self.handle_unknown == "error" and (codes == UNSEEN).any():

@@ -142,6 +142,8 @@ def read_cells(values: Any) -> Any:
     if isinstance(values, np.ndarray):
         return values.astype(object) if values.dtype.kind in "UT" else values  # numpy's texts
     if isinstance(values, pd.api.extensions.ExtensionArray):
+        if isinstance(values.dtype, pd.ArrowDtype) and _is_nested(values.dtype):
+            return np.asarray(values, dtype=object)  # Arrow does not compare lists
         return np.asarray(values) if isinstance(values.dtype, pd.SparseDtype) else values
     if _is_pyarrow(values):
         return pd.arrays.ArrowExtensionArray(values)
@@ -332,6 +334,12 @@ def _fixed(array: NDArray[Any]) -> NDArray[Any]:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+def _is_nested(dtype: pd.ArrowDtype) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_nested(dtype.pyarrow_dtype))
 
 
 def _is_pyarrow(values: Any) -> bool:

@@ -30,7 +30,7 @@ class ColumnEncoder:
 
     Attributes
     ----------
-    kind, slots, pooling, vocabulary_name, vocabulary_size
+    kind, slots, pooling, linear, vocabulary_name, vocabulary_size
         The field's entries in `FieldSchema`.
     n_rows, n_missing : float
         Weight of the rows learned from, and of those among them with nothing in the cell.
@@ -39,6 +39,7 @@ class ColumnEncoder:
     kind = "categorical"
     slots = 1
     pooling = "sum"
+    linear = True
 
     def __init__(self, name: str) -> None:
         self.name = name

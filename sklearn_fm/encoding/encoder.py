@@ -183,6 +183,8 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
     ) -> FieldEncoder:
         """Learn from one more chunk of a table; the first call is a fit.
 
+        After `fit`, which forgets rare categories, these are counted from nought.
+
         Parameters
         ----------
         X : table of shape (n_rows, n_columns)
@@ -194,8 +196,11 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         keep_codes : bool, default=True
             Whether all codes keep their meaning: bins and scales stay, new categories get codes
             after those given before, and so do rare ones that have become frequent. Models
-            trained on codes can go on with their `partial_fit`. False makes the codes up
-            anew from all chunks, as a fit on all rows would; quantiles are then approximate.
+            trained on codes can go on with their `partial_fit`. What has no place among them
+            stays without: numbers where the first chunk had none are unknown to bins, bags
+            longer than those before are too long. False makes the codes up anew from all
+            chunks, as a fit on all rows would; quantiles are then approximate. Only then may
+            `hash_buckets` turn a column that has grown into a hashed one.
 
         Returns
         -------
@@ -352,12 +357,10 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
             may surprise.
         """
         check_is_fitted(self)
-        names = [str(name) for name in getattr(self, "feature_names_in_", [])]
-        names = names or [f"x{j}" for j in range(self.n_features_in_)]
         rows = {
             step.encoder.name: {
                 "kind": step.encoder.kind,
-                "columns": ", ".join(names[j] for j in step.columns),
+                "columns": ", ".join(step.column_names),
                 **step.encoder.describe(),
                 "note": step.note,
             }
@@ -487,6 +490,7 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
             slots=tuple(encoder.slots for encoder in encoders),
             poolings=tuple(encoder.pooling for encoder in encoders),
             vocabularies=tuple(encoder.vocabulary_name for encoder in encoders),
+            linear=tuple(encoder.linear for encoder in encoders),
         )
 
     def _forget_rare(self) -> None:

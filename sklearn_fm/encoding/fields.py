@@ -5,6 +5,7 @@ Descriptions only: they hold what a user writes into ``FieldEncoder(fields={...}
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any
@@ -79,6 +80,10 @@ class CategoryField(Field):
         As in FieldEncoder, whose value is taken for None.
     max_categories : int, default=None
         Likewise.
+    linear : bool, default=True
+        Whether the field takes part in the linear term. Fields of one vocabulary share its
+        weights too, which misleads where they mean different things: a film seen before
+        says something else than the film in question.
 
     Raises
     ------
@@ -91,6 +96,7 @@ class CategoryField(Field):
     n_hashes: int = 1
     min_frequency: float | None = None
     max_categories: int | None = None
+    linear: bool = True
 
     def _rules(self) -> dict[str, tuple[bool, str]]:
         return {
@@ -100,6 +106,7 @@ class CategoryField(Field):
                 "an int of at least 1, 0 or None",
             ),
             "n_hashes": (is_count(self.n_hashes, 1), "an int of at least 1"),
+            "linear": (isinstance(self.linear, bool), "True or False"),
             "min_frequency": frequency_rule(self.min_frequency),
             "max_categories": (
                 self.max_categories is None or is_count(self.max_categories, 1),
@@ -125,6 +132,8 @@ class BagField(CategoryField):
     min_frequency : int or float, default=None
         Likewise.
     max_categories : int, default=None
+        Likewise.
+    linear : bool, default=True
         Likewise.
     separator : str, default=None
         What stands between the categories where cells are strings.
@@ -242,7 +251,7 @@ class DateField(Field):
 # -- rules -----------------------------------------------------------------------------------
 
 
-def check_rules(owner: str, values: dict[str, Any], rules: dict[str, tuple[bool, str]]) -> None:
+def check_rules(owner: str, values: Mapping[str, Any], rules: dict[str, tuple[bool, str]]) -> None:
     """Raise for the first value that breaks its rule, in scikit-learn's words.
 
     Parameters

@@ -75,7 +75,7 @@ def hash_codes(
     """
     try:
         return _hash_column(values, n_buckets, seed)
-    except (TypeError, NotImplementedError):  # the latter for Arrow's lists and structs
+    except TypeError:
         _check_cells(values, name, rows)
         raise
 

@@ -300,7 +300,8 @@ class WaveEncoder(ColumnEncoder):
         return np.where((sine == 0) & (cosine == 0), np.nan, numbers)
 
     def _describe(self) -> dict[str, Any]:
-        return {"encoding": f"{self.n_waves} sines and cosines of the rank"}
+        how = f"{self.n_waves} sines and cosines of the rank"
+        return {"encoding": how, "bytes": self._sketch.nbytes}
 
 
 def as_numbers(values: Any, name: str) -> NDArray[np.float64]:

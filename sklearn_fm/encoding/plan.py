@@ -38,12 +38,15 @@ class Step:
         What makes it.
     columns : tuple of int
         Positions of the columns that it is made of.
+    column_names : tuple of str
+        Their names.
     note : str
         What may surprise about the choice.
     """
 
     encoder: ColumnEncoder
     columns: tuple[int, ...]
+    column_names: tuple[str, ...]
     note: str = ""
 
     @property
@@ -90,7 +93,8 @@ def make_plan(encoder: Any, X: Any, columns: Columns) -> list[Step]:
             continue
         field, note = (roles[j], "") if j in roles else _guess(encoder, columns, j, name)
         of = (j, names.index(str(field.weights))) if _has_weight_column(field) else (j,)
-        steps += [Step(made, of, note) for made in planner.make(name, field)]
+        of_names = tuple(names[k] for k in of)
+        steps += [Step(made, of, of_names, note) for made in planner.make(name, field)]
     _check_vocabularies(steps)
     made_names = [step.encoder.name for step in steps]
     if twice := sorted({name for name in made_names if made_names.count(name) > 1}):
@@ -126,6 +130,7 @@ def hash_large(steps: list[Step]) -> list[int]:
         if isinstance(step.encoder, BagEncoder):
             step.encoder.item_encoder = hashed
         else:
+            hashed.linear = items.linear
             step.encoder = hashed
         changed.append(k)
     return changed
@@ -265,10 +270,11 @@ class _Planner:
 
     def make(self, name: str, field: Field) -> list[ColumnEncoder]:
         """Encoders of the fields that one column makes."""
-        if isinstance(field, BagField):
-            return [BagEncoder(self._categories(name, field), field)]
         if isinstance(field, CategoryField):
-            return [self._categories(name, field)]
+            items = self._categories(name, field)
+            encoder = BagEncoder(items, field) if isinstance(field, BagField) else items
+            encoder.linear = field.linear
+            return [encoder]
         if isinstance(field, NumberField):
             return [self._number(name, field.scaler, field.n_bins)]
         assert isinstance(field, DateField)

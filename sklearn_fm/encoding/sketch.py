@@ -32,6 +32,11 @@ class Sketch:
         self.numbers: NDArray[np.float64] = np.empty(0)
         self.weights: NDArray[np.float64] = np.empty(0)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory in use."""
+        return self.numbers.nbytes + self.weights.nbytes
+
     def add(self, numbers: NDArray[np.float64], weight: NDArray[np.float64] | None) -> None:
         """Take note of numbers, none of them NaN.
 

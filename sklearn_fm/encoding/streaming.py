@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -24,12 +24,25 @@ __all__ = ["encode_to_folder", "is_table_on_disk", "read_chunks"]
 
 CHUNK_ROWS = 2**17
 
+#: By the kind of Python objects in a column.
+_TARGET_TYPES: dict[str, type] = {
+    "string": str,
+    "boolean": bool,
+    "integer": int,
+    "floating": float,
+    "decimal": float,
+    "mixed-integer-float": float,
+}
+
+_Part: TypeAlias = tuple[Any, NDArray[Any] | None, NDArray[np.float64] | None]
+
 
 def encode_to_folder(
     source: Any,
     path: str | os.PathLike[str],
     *,
     encoder: FieldEncoder | None = None,
+    columns: Sequence[str] | None = None,
     target: str | None = None,
     sample_weight: str | None = None,
     chunk_rows: int = CHUNK_ROWS,
@@ -45,11 +58,13 @@ def encode_to_folder(
     Parameters
     ----------
     source : path-like, pyarrow Dataset, table or iterable of tables
-        A Parquet file, or a folder of them.
+        A Parquet file, or a folder of them; ``day=7/`` in a path is a column of its rows.
     path : path-like
         Folder to write into; encoded rows that it holds are replaced.
     encoder : FieldEncoder, default=None
         Fitted, or else fitted here in place; ``FieldEncoder()`` when omitted.
+    columns : sequence of str, default=None
+        Names of the columns to encode; those that the encoder was fitted on, or all, when omitted.
     target : str, default=None
         Name of the target's column, which is no field.
     sample_weight : str, default=None
@@ -72,29 +87,30 @@ def encode_to_folder(
         If a path does not exist.
     """
     encoder = FieldEncoder() if encoder is None else encoder
-    names = target, sample_weight
     fitted = hasattr(encoder, "schema_")
     once = not is_table_on_disk(source) and isinstance(source, Iterator)
     grow = grow or (once and not fitted)
+    if columns is None and fitted:
+        columns = list(getattr(encoder, "feature_names_in_", ())) or None
+
+    def parts() -> Iterator[_Part]:
+        return _parts(source, columns, target, sample_weight, chunk_rows)
+
     if not fitted and not once:
         learned = clone(encoder)
-        for X, _, weight in _parts(source, names, chunk_rows):
-            learned._learn_more(X, weight)
+        for X, _, weight in parts():
+            if weight is None or weight.any():
+                learned._learn_more(X, weight)
         if not hasattr(learned, "_steps"):
-            raise ValueError(f"{source!r} has no rows; expected at least one.")
+            raise ValueError(f"{source!r:.200} has no rows of positive weight; expected some.")
         learned._settle()
-        vars(encoder).update(vars(learned))
-    writer = FolderWriter(path)
-    n_rows = 0
-    for X, y, weight in _parts(source, names, chunk_rows):
-        if grow:
-            encoder.partial_fit(X, sample_weight=weight)
-        codes = encoder.transform(X)
-        writer.append(codes, y, weight)
-        n_rows += len(codes)
-    if not n_rows:
-        raise ValueError(f"{source!r} has no rows; expected at least one.")
-    folder = writer.close(encoder.schema_)
+        encoder.__dict__.update(learned.__dict__)
+    with FolderWriter(path) as writer:
+        for X, y, weight in parts():
+            if grow and (weight is None or weight.any() or not hasattr(encoder, "schema_")):
+                encoder.partial_fit(X, sample_weight=weight)
+            writer.append(encoder.transform(X), y, weight)
+        folder = writer.finish(encoder.schema_)
     folder.encoder = encoder
     return folder
 
@@ -144,15 +160,19 @@ def read_chunks(
         yield from _read_dataset(source, chunk_rows, columns)
         return
     table = as_table(source)
-    if isinstance(table, pd.DataFrame) or is_polars(table):
+    if _is_frame(table):
         yield table
-    elif isinstance(source, Iterable) and not isinstance(source, np.ndarray):
-        yield from map(as_table, source)
-    else:
-        raise TypeError(
-            "Expected the path of a Parquet file or folder, a pyarrow Dataset, a table or an "
-            f"iterable of tables, got {type(source).__name__}."
-        )
+        return
+    if isinstance(source, Iterable) and not isinstance(source, np.ndarray):
+        for chunk in map(as_table, source):
+            if not _is_frame(chunk):
+                raise TypeError(f"Expected tables with named columns, got {type(chunk).__name__}.")
+            yield chunk
+        return
+    raise TypeError(
+        "Expected the path of a Parquet file or folder, a pyarrow Dataset, a table or an "
+        f"iterable of tables, got {type(source).__name__}."
+    )
 
 
 def _read_dataset(source: Any, chunk_rows: int, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
@@ -162,7 +182,7 @@ def _read_dataset(source: Any, chunk_rows: int, columns: Sequence[str]) -> Itera
     if not _is_dataset(source):
         if not os.path.exists(source):
             raise FileNotFoundError(f"There is no file or folder {os.fspath(source)!r}.")
-        dataset = ds.dataset(source, format="parquet")
+        dataset = ds.dataset(source, format="parquet", partitioning="hive")
     # Without reading ahead, no more than a chunk and what it is cut from are in memory.
     batches = dataset.to_batches(
         columns=[name for name in columns if name in dataset.schema.names] or None,
@@ -177,22 +197,48 @@ def _read_dataset(source: Any, chunk_rows: int, columns: Sequence[str]) -> Itera
 
 
 def _parts(
-    source: Any, names: tuple[str | None, str | None], chunk_rows: int
-) -> Iterator[tuple[Any, NDArray[Any] | None, NDArray[Any] | None]]:
+    source: Any,
+    columns: Sequence[str] | None,
+    target: str | None,
+    sample_weight: str | None,
+    chunk_rows: int,
+) -> Iterator[_Part]:
     """Chunks as features, target and weights."""
-    for table in read_chunks(source, chunk_rows):
-        columns = list(table.columns)
-        for name in names:
-            if name is not None and name not in columns:
-                raise ValueError(f"There is no column {name!r}; the table has {columns}.")
-        # Copies: a view of a column would keep the whole chunk in memory.
-        y, weight = (None if name is None else np.array(table[name]) for name in names)
-        yield table[[c for c in columns if c not in names]], y, weight
+    apart = [name for name in (target, sample_weight) if name is not None]
+    for table in read_chunks(source, chunk_rows, columns=[*columns, *apart] if columns else ()):
+        names = list(table.columns)
+        wanted = [name for name in names if name not in apart] if columns is None else columns
+        if missing := [name for name in (*wanted, *apart) if name not in names]:
+            raise ValueError(f"There is no column {missing[0]!r}; the table has {names}.")
+        if not len(table):
+            continue
+        y = None if target is None else _read_target(table[target], target)
+        weight = None
+        if sample_weight is not None:
+            weight = np.array(table[sample_weight], dtype=np.float64)
+        yield table[list(wanted)], y, weight
+
+
+def _read_target(column: Any, name: str) -> NDArray[Any]:
+    """Copy of a column (a view would keep the whole chunk in memory), without Python objects."""
+    y = np.array(column)
+    if y.dtype != object:
+        return y
+    if pd.isna(y).any():
+        raise ValueError(f"The target {name!r} has missing values. Leave their rows out.")
+    kind = pd.api.types.infer_dtype(y, skipna=False)
+    if kind not in _TARGET_TYPES:
+        raise ValueError(f"The target {name!r} must hold numbers or texts, but it is {kind!r}.")
+    return y.astype(_TARGET_TYPES[kind])
+
+
+def _is_frame(table: Any) -> bool:
+    return isinstance(table, pd.DataFrame) or is_polars(table)
 
 
 def _is_dataset(source: Any) -> bool:
     return (
         type(source).__module__.startswith("pyarrow.")
         and hasattr(source, "to_batches")
-        and (hasattr(source, "get_fragments"))
+        and hasattr(source, "get_fragments")
     )

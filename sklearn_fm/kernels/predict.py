@@ -66,15 +66,18 @@ def read(
         for c in range(L.C):
             z = weights[bias + L.K + c]
             for j in range(start, end):
-                z += data[j * stride] * weights[np.int64(columns[j]) * L.width + L.K + c]
+                x = data[j * stride]
+                if not fields.all_linear:
+                    x *= fields.linear[j - start]
+                z += x * weights[np.int64(columns[j]) * L.width + L.K + c]
             out[b * L.C + c] = z
         if not (add_pairs or has_pairs or has_e):
             continue
-        has_fields = fields.count < entries.width
+        has_fields = fields.n_fields < entries.width
         for k in range(0, L.K, L.lanes):
             sums = fill(L, _ZERO)
             squares = fill(L, _ZERO)
-            for f in range(fields.count if has_fields else 0):
+            for f in range(fields.n_fields if has_fields else 0):
                 field = fill(L, _ZERO)
                 own_squares = fill(L, _ZERO)
                 for j in range(start + fields.starts[f], start + fields.starts[f + 1]):
@@ -87,7 +90,7 @@ def read(
                 sums = sums + field
                 squares = squares + own_squares
                 if has_e:
-                    store(out_e, ((b - first) * fields.count + f) * L.K + k, field)
+                    store(out_e, ((b - first) * fields.n_fields + f) * L.K + k, field)
             for j in range(start, start if has_fields else end):
                 v = load(L, weights, np.int64(columns[j]) * L.width + k)
                 xv = fill(L, data[j * stride]) * v

@@ -190,5 +190,5 @@ def _adam(L: Any, table: Any, t: int, work: Any, q: int, step: Step) -> None:
         table[t + L.K + c] = table[t + L.K + c] - rate * m / divisor
     typical_v = np.float32(math.sqrt(total(squares) / step.embedding_dim * correct2))
     typical_w = np.float32(math.sqrt(squared / np.float32(L.C) * correct2))
-    table[t + L.scale_v] = _ONE / (typical_v + _EPSILON)
-    table[t + L.scale_w] = _ONE / (typical_w + _EPSILON)
+    table[t + L.scale_v] = _ONE / (typical_v + _EPSILON) if typical_v > _ZERO else _ZERO
+    table[t + L.scale_w] = _ONE / (typical_w + _EPSILON) if typical_w > _ZERO else _ZERO

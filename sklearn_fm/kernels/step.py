@@ -47,11 +47,13 @@ class Fields(NamedTuple):
     fields there: then no field is among the `pooled`.
     """
 
-    count: int
-    starts: Any  # (count + 1,) int64, first slot of each field
+    n_fields: int
+    starts: Any  # (n_fields + 1,) int64, first slot of each field
     of_slot: Any  # (width,) int64, field of each slot
-    pooled: Any  # (count,) int64, number among the pooled fields or -1
+    pooled: Any  # (n_fields,) int64, number among the pooled fields or -1
     n_pooled: int
+    linear: Any  # (width,) float32, 1 for slots that take part in the linear term, else 0
+    all_linear: int  # whether all do
     by_index: int  # whether threads share the work by index rather than by slot
 
 
@@ -124,11 +126,13 @@ def row_pointers(rows: Rows) -> Rows:
         pointer(rows.data),
         rows.stride,
         Fields(
-            f.count,
+            f.n_fields,
             pointer(f.starts),
             pointer(f.of_slot),
             pointer(f.pooled),
             f.n_pooled,
+            pointer(f.linear),
+            f.all_linear,
             f.by_index,
         ),
     )
@@ -247,10 +251,12 @@ def _sum_row(L: Any, rows: Rows, r: int, b: int, s: Scratch, e: Any, has_e: bool
     for c in range(L.C):
         linear = _ZERO
         for j in range(length):
-            q = s.place[p0 + j] * L.work_width
-            linear += rows.data[(start + j) * rows.stride] * s.work[q + L.K + c]
+            x = rows.data[(start + j) * rows.stride]
+            if not rows.fields.all_linear:
+                x *= rows.fields.linear[j]
+            linear += x * s.work[s.place[p0 + j] * L.work_width + L.K + c]
         s.slope[b * L.C + c] = linear
-    if rows.fields.count < rows.width:
+    if rows.fields.n_fields < rows.width:
         _sum_fields(L, rows, start, b, s, e, has_e)
         return
     for k in range(0, L.K, L.lanes):
@@ -274,7 +280,7 @@ def _sum_fields(L: Any, rows: Rows, start: int, b: int, s: Scratch, e: Any, has_
     for k in range(0, L.K, L.lanes):
         sums = fill(L, _ZERO)
         squares = fill(L, _ZERO)
-        for f in range(fields.count):
+        for f in range(fields.n_fields):
             field = fill(L, _ZERO)
             own_squares = fill(L, _ZERO)
             for j in range(fields.starts[f], fields.starts[f + 1]):
@@ -289,7 +295,7 @@ def _sum_fields(L: Any, rows: Rows, start: int, b: int, s: Scratch, e: Any, has_
             sums = sums + field
             squares = squares + own_squares
             if has_e:
-                store(e, (b * fields.count + f) * L.K + k, field)
+                store(e, (b * fields.n_fields + f) * L.K + k, field)
         store(s.push, b * L.K + k, sums)
         store(s.pull, b * L.K + k, fill(L, _HALF) * (sums * sums - squares))
 
@@ -299,6 +305,7 @@ def _add_gradient(
     L: Any,
     b: int,
     x: np.float32,
+    x_linear: np.float32,
     q: int,
     s: Scratch,
     pooled: int,
@@ -308,7 +315,7 @@ def _add_gradient(
 ) -> None:
     """Add the gradient of an entry of row b to that of its index.
 
-    `pooled` is the place of its field's sum, or -1 if its field is no more than itself.
+    The value x_linear is that in the linear term.     `pooled` is the place of its field's sum, or -1 if its field is no more than itself.
     """
     gv = L.K + L.C
     xs = fill(L, x)
@@ -320,7 +327,7 @@ def _add_gradient(
             change = change + load(L, de, d + k)
         store(s.work, q + gv + k, load(L, s.work, q + gv + k) + xs * change)
     for c in range(L.C):
-        s.work[q + gv + L.K + c] += x * s.slope[b * L.C + c]
+        s.work[q + gv + L.K + c] += x_linear * s.slope[b * L.C + c]
 
 
 @njit(**INLINE)
@@ -355,7 +362,8 @@ def _update(
                     continue
                 q = s.place[b * width + j] * L.work_width
                 pooled = (b * fields.n_pooled + p) * L.K if p >= 0 else -1
-                _add_gradient(L, b, x, q, s, pooled, de, (b * fields.count + f) * L.K, has_de)
+                x1 = x * fields.linear[j]
+                _add_gradient(L, b, x, x1, q, s, pooled, de, (b * fields.n_fields + f) * L.K, has_de)
     else:
         for b in range(m):
             p0 = s.first_entry[b] - rows.starts[order[b]]
@@ -363,7 +371,7 @@ def _update(
                 x = rows.data[e * rows.stride]
                 if x != _ZERO and _owns(team.part, team.n_parts, np.int64(rows.columns[e])):
                     q = s.place[p0 + e] * L.work_width
-                    _add_gradient(L, b, x, q, s, -1, de, 0, False)
+                    _add_gradient(L, b, x, x, q, s, -1, de, 0, False)
     for q in range(_first_work(s, team), count):
         take_step(L, table, s.distinct[q] * L.width, s.work, q * L.work_width, step)
 

@@ -121,6 +121,24 @@ class FieldModel(nn.Module):
             raw = raw + self.from_embeddings(cast(Tensor, e))
         return raw
 
+    def linear_values(self, values: Tensor) -> Tensor:
+        """Values that multiply the weights of the linear term: 0 for fields that have none.
+
+        Parameters
+        ----------
+        values : Tensor of shape (B, S)
+            Multipliers.
+
+        Returns
+        -------
+        Tensor of shape (B, S)
+        """
+        schema = self.schema
+        if all(schema.linear):
+            return values
+        mask = [schema.linear[f] for f in schema.slot_fields]
+        return values * torch.tensor(mask, dtype=values.dtype, device=values.device)
+
     def from_slots(self, linear: Tensor, e: Tensor, values: Tensor) -> Tensor:
         """Raw prediction without the bias, from the embeddings of the slots.
 
@@ -158,7 +176,8 @@ class FieldModel(nn.Module):
         Tensor of shape (B, C)
         """
         e = self.embedding(indices, values)
-        return self.bias + self.from_slots(self.linear(indices, values), e, values)
+        linear = self.linear(indices, self.linear_values(values))
+        return self.bias + self.from_slots(linear, e, values)
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:

@@ -75,6 +75,10 @@ class Rows:
         """Number of what `subset` selects from: rows, unless these are kept in blocks."""
         return len(self)
 
+    def n_batches(self, batch_size: int) -> int:
+        """Batches of an epoch, or a few more."""
+        return -(-len(self) // batch_size)
+
     def parts(self, generator: torch.Generator) -> Iterator[tuple[Rows, Tensor]]:
         """Rows that are in memory, with the order to visit them; all parts are an epoch."""
         yield self, self.shuffled(generator)

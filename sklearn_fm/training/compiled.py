@@ -163,6 +163,18 @@ class CompiledStepper(Stepper):
             state |= {"linear.paid": self._paid, "bias.paid": torch.zeros(2, dtype=torch.float64)}
         return state
 
+    def state(self) -> dict[str, Any]:
+        """What a later training must know; frozen rows have seen nothing yet, should they thaw."""
+        state = super().state()
+        if self.model.frozen_rows is not None:
+            rows = self.model.frozen_rows.numpy()
+            start = {"accumulator": self.options.initial_accumulator}
+            for name, values in state["tables"].items():
+                table, key = name.split(".")
+                if table == "embedding":
+                    values[rows] = start.get(key, 0)
+        return state
+
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over what `state` gave."""
         super().load_state(state)
@@ -181,7 +193,7 @@ class CompiledStepper(Stepper):
             square = table[:, L.own + 1 + L.K + C :]
             for scale, part in ((L.scale_v, square[:, :K]), (L.scale_w, square[:, L.K : L.K + C])):
                 mean = part.mean(axis=1) / (1 - np.float32(0.999) ** np.maximum(count, 1))
-                table[:, scale] = (count > 0) / (np.sqrt(mean) + np.float32(1e-8))
+                table[:, scale] = (mean > 0) / (np.sqrt(mean) + np.float32(1e-8))
         self._freeze()
 
     # -- factorization machines: whole batches in one kernel ----------------------------
@@ -264,7 +276,7 @@ class CompiledStepper(Stepper):
         step = self._make_step(self._clock)
         e, e_array = None, _NOTHING
         if model.uses_embeddings:
-            e = self._embeddings(m, entries.fields.count)
+            e = self._embeddings(m, entries.fields.n_fields)
             e_array = e.numpy().reshape(m, -1)
 
         teams = [Team(part, n_parts, self._sync, 0, 1) for part in range(n_parts)]

@@ -206,7 +206,7 @@ def _make_net(
     scheduler = make_scheduler(
         plan.learning_rate_schedule,
         rates=[plan.options.learning_rate_dense, plan.options.learning_rate],
-        n_steps=-(-len(train) // plan.batch_size) * plan.max_epochs,
+        n_steps=train.n_batches(plan.batch_size) * plan.max_epochs,
         monitor="train_loss" if valid is None else "valid_loss",
     )
     if scheduler is not None and not (replays and scheduler.step_every == "epoch"):

@@ -186,8 +186,8 @@ class RowAdam(RowRule):
     """Adam that advances the moments of a row only when the row occurs.
 
     Each row counts its own steps for the bias correction, so a row seen t times has the
-    moments of Adam after t steps. A row never seen is not shrunk either; one that was shrinks
-    at one rate in all its coordinates.
+    moments of Adam after t steps. A row that never saw a gradient is not shrunk either; one that
+    did shrinks at one rate in all its coordinates.
 
     References
     ----------
@@ -209,11 +209,11 @@ class RowAdam(RowRule):
         return {"mean": self.mean, "square": self.square, "count": self.count}
 
     def scale(self, rows: Any) -> Tensor:
-        """1 / (root mean square of the bias-corrected second moments + epsilon)."""
+        """1 / (root mean square of the bias-corrected second moments + epsilon), 0 if that is 0."""
         count = self.count[rows]
         square = self.square[rows].mean(dim=1, keepdim=True)
         square = square / (1 - self.betas[1] ** count.clamp(min=1))
-        return (count > 0) / (square.sqrt() + self.epsilon)
+        return (square > 0) / (square.sqrt() + self.epsilon)
 
     def direction(self, rows: Tensor, gradient: Tensor) -> Tensor:
         """Bias-corrected first moment over the root of the second."""

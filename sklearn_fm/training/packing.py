@@ -23,7 +23,7 @@ __all__ = ["can_pack", "entries_of", "find_packed", "flat_entries", "make_fields
 
 _ONE = np.ones(1, dtype=np.float32)
 _NO_STARTS = np.zeros(1, dtype=np.int64)
-_NO_FIELDS = Fields(0, _NO_STARTS, _NO_STARTS, _NO_STARTS, 0, 0)
+_NO_FIELDS = Fields(0, _NO_STARTS, _NO_STARTS, _NO_STARTS, 0, _ONE, 1, 0)
 _FEW_COLUMNS = 8  # too few to share them out among threads evenly
 
 
@@ -130,6 +130,8 @@ def make_fields(schema: FieldSchema, pair_slots: bool = False) -> Fields:
         np.asarray(schema.slot_fields, dtype=np.int64),
         np.where(many, number, -1).astype(np.int64),
         sum(many),
+        np.array([schema.linear[f] for f in schema.slot_fields], dtype=np.float32),
+        int(all(schema.linear)),
         int(shares or schema.n_slots > schema.n_fields or schema.n_fields < _FEW_COLUMNS),
     )
 

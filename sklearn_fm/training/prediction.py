@@ -167,7 +167,7 @@ def _by_kernels(
         return raw
     batch_size = min(max(_KERNEL_NUMBERS // max(width * K, 1), 1), max(n_rows, 1))
     model.eval()
-    room_shape = (batch_size, entries.fields.count, K) if model.uses_embeddings else (0, 0, 0)
+    room_shape = (batch_size, entries.fields.n_fields, K) if model.uses_embeddings else (0, 0, 0)
     room = np.empty(room_shape, dtype=np.float32)
     sums = np.empty((batch_size, K) if model.uses_pairs else (0, 0), dtype=np.float32)
     K_used = layout.embedding_dim

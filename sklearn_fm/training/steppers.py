@@ -125,12 +125,11 @@ class Stepper:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over what `state` gave, also for a table that has grown since."""
-        table_size = self.model.schema.table_size
         kept = self.model.schema.rows_kept(state["schema"])
         assert kept is not None
         for name, value in self.table_state().items():
             then = torch.from_numpy(state["tables"][name])
-            if len(value) != table_size:  # of the bias, or no table at all
+            if value.shape == then.shape:  # that of a table that has grown differs
                 value.copy_(then)
                 continue
             for before, now, n_rows in kept:
@@ -224,12 +223,13 @@ class TorchStepper(Stepper):
         model = self.model
         batch = self._drop_to_unknown(batch)
         values = batch.values.unsqueeze(-1)
+        linear_values = model.linear_values(batch.values).unsqueeze(-1)
         rows, inverse = torch.unique(batch.indices, return_inverse=True)  # (U,), (B, S)
         fetched = {name: self.rules[name].fetch(rows) for name in ("linear", "embedding")}
 
         e = (fetched["embedding"][inverse] * values).requires_grad_()  # (B, S, K)
         with torch.no_grad():
-            linear = model.bias + (fetched["linear"][inverse] * values).sum(dim=1)  # (B, C)
+            linear = model.bias + (fetched["linear"][inverse] * linear_values).sum(dim=1)  # (B, C)
         linear.requires_grad_()
 
         def compute_raw() -> Tensor:
@@ -243,7 +243,7 @@ class TorchStepper(Stepper):
         slope = _gradient(linear)
         slot_gradients = {
             "embedding": _gradient(e) * values,
-            "linear": slope.unsqueeze(1).expand(-1, n_slots, -1) * values,
+            "linear": slope.unsqueeze(1).expand(-1, n_slots, -1) * linear_values,
         }
         gradients = {
             name: torch.zeros_like(fetched[name]).index_add_(

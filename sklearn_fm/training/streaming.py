@@ -9,23 +9,39 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..folder import FieldFolder
 from .batching import Batch, DenseRows, Rows
 
-__all__ = ["BLOCK_ROWS", "FolderRows"]
+__all__ = ["FolderRows", "fits_in_memory"]
 
-#: Rows that lie and stay together; the unit of shuffling and of holding out.
 BLOCK_ROWS = 1024
 _GROUP_ENTRIES = 2**22  # in memory at a time
+_GROUP_BLOCKS = 16  # at least, for rows to meet different ones in each epoch
+
+
+def fits_in_memory(folder: FieldFolder) -> bool:
+    """Whether a folder has no more rows than are in memory anyway.
+
+    Parameters
+    ----------
+    folder : FieldFolder
+        Encoded rows.
+
+    Returns
+    -------
+    bool
+    """
+    return len(folder) * folder.schema.n_slots <= _GROUP_ENTRIES
 
 
 class FolderRows(Rows):
     """Rows of a folder.
 
-    An epoch takes the blocks in random order, some at a time, and shuffles the rows of those. The
-    units of `subset` are blocks.
+    Rows that lie together are a block; blocks are the units of `subset`. An epoch takes the blocks
+    in random order, some at a time, and shuffles the rows of those.
 
     Parameters
     ----------
@@ -40,17 +56,21 @@ class FolderRows(Rows):
     def __init__(
         self, folder: FieldFolder, target: Tensor, weight: Tensor, blocks: Tensor | None = None
     ) -> None:
-        if blocks is None:
-            blocks = torch.arange(-(-len(folder) // BLOCK_ROWS))
-        else:
-            positions = _positions(blocks, len(folder)).to(target.device)
+        self.folder = folder
+        width = max(self.width, 1)
+        self.block_rows = max(min(_GROUP_ENTRIES // (_GROUP_BLOCKS * width), BLOCK_ROWS), 1)
+        self._group = max(_GROUP_ENTRIES // (self.block_rows * width), 1)
+        all_blocks = torch.arange(-(-len(folder) // self.block_rows))
+        self.blocks = all_blocks if blocks is None else blocks
+        self._starts = self.blocks.numpy() * self.block_rows  # in the folder
+        self._lengths = np.minimum(len(folder) - self._starts, self.block_rows)
+        self._firsts = np.cumsum(self._lengths) - self._lengths  # among these rows
+        if blocks is not None:
+            positions = _spread(self._starts, self._lengths).to(target.device)
             target = target[positions]
             is_constant = weight.stride() == (0,)
             weight = weight[:1].expand(len(target)) if is_constant else weight[positions]
         super().__init__(target, weight)
-        self.folder = folder
-        self.blocks = blocks
-        self._group = max(_GROUP_ENTRIES // (BLOCK_ROWS * max(self.width, 1)), 1)
 
     @property
     def n_units(self) -> int:
@@ -62,6 +82,11 @@ class FolderRows(Rows):
         """Slots of a row."""
         return self.folder.schema.n_slots
 
+    def n_batches(self, batch_size: int) -> int:
+        """Batches of an epoch at most: each group ends with a short one."""
+        n_groups = -(-len(self.blocks) // self._group)
+        return len(self) // batch_size + n_groups
+
     def subset(self, selection: Tensor) -> Rows:
         """Some of the blocks, by their position among these.
 
@@ -72,10 +97,11 @@ class FolderRows(Rows):
         return FolderRows(self.folder, self.target, self.weight, chosen)
 
     def parts(self, generator: torch.Generator) -> Iterator[tuple[Rows, Tensor]]:
-        """Groups of blocks picked at random, each with an order of its rows."""
+        """Groups of blocks picked at random, each with an order of its rows that have a weight."""
         for chosen in torch.randperm(len(self.blocks), generator=generator).split(self._group):
             part = self._load(chosen)
-            yield part, part.shuffled(generator)
+            order = part.shuffled(generator)
+            yield part, order[part.weight[order] > 0]
 
     def pieces(self) -> Iterator[Rows]:
         """All rows as they come, some at a time."""
@@ -89,27 +115,19 @@ class FolderRows(Rows):
 
     def head(self, n_rows: int) -> Rows:
         """The first rows of the first block."""
-        first = self._load(torch.arange(min(len(self.blocks), 1)))
-        return first.head(n_rows)
+        return self._load(torch.arange(1)).head(n_rows)
 
     def _load(self, chosen: Tensor) -> DenseRows:
         """Rows of some blocks, by their position among these."""
-        starts = self.blocks[chosen].numpy() * BLOCK_ROWS
-        indices, values = self.folder.read_many(starts, BLOCK_ROWS).to_torch(self.target.device)
-        lengths = np.minimum(len(self.folder) - self.blocks.numpy() * BLOCK_ROWS, BLOCK_ROWS)
-        firsts = np.cumsum(lengths) - lengths
-        at = np.concatenate([np.arange(firsts[c], firsts[c] + lengths[c]) for c in chosen.tolist()])
-        rows = torch.from_numpy(at).to(self.target.device)
-        return DenseRows(
-            indices,
-            values.to(self.target.dtype),
-            self.target[rows],
-            self.weight[rows].contiguous(),
-        )
+        device, at = self.target.device, chosen.numpy()
+        codes = self.folder.read_many(self._starts[at], self.block_rows)
+        indices, values = codes.to_torch(device)
+        values = values.to(self.target.dtype)
+        rows = _spread(self._firsts[at], self._lengths[at]).to(device)
+        return DenseRows(indices, values, self.target[rows], self.weight[rows].contiguous())
 
 
-def _positions(blocks: Tensor, n_rows: int) -> Tensor:
-    """Rows of blocks, in their order."""
-    starts = blocks * BLOCK_ROWS
-    rows = (starts[:, None] + torch.arange(BLOCK_ROWS)).flatten()
-    return rows[rows < n_rows]
+def _spread(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Tensor:
+    """Positions start, start + 1 ... of stretches one after the other."""
+    before = np.cumsum(lengths) - lengths
+    return torch.from_numpy(np.repeat(starts - before, lengths) + np.arange(lengths.sum()))

@@ -93,16 +93,14 @@ def test_sets_are_put_in_an_order_that_no_hash_seed_changes():
         "cells = np.empty(1, object); cells[0] = {*'zyxwvabc', 3, 1};"
         "print(read_bags(cells, 'g').items.tolist())"
     )
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
-            capture_output=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(outputs) == 1
+    there = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONHASHSEED": "1", "PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert eval(there.stdout) == read_bags(objects([{*"zyxwvabc", 3, 1}]), "g").items.tolist()
 
 
 @settings(max_examples=60, deadline=None)
@@ -448,12 +446,11 @@ def test_a_bag_may_name_the_vocabulary_of_a_column():
     X = pd.DataFrame({"item": ["a", "b"], "history": [["b"], ["c"]]})
     codes = FieldEncoder(fields={"history": BagField(vocabulary="item")}).fit_transform(X)
     assert_array_equal(codes.indices, [[1, 2], [2, 3]])
-    for name, column in {"n": [1.0, 2.0], "d": pd.to_datetime(["2020-01-01", "2020-02-01"])}.items():
-        with pytest.raises(ValueError, match=r"Field 'history' names the vocabulary 'n|d_month'"):
-            vocabulary = {"n": "n", "d": "d_month"}[name]
-            FieldEncoder(fields={"history": BagField(vocabulary=vocabulary)}).fit(
-                X.assign(**{name: column})
-            )
+    others = {"n": [1.0, 2.0], "d": pd.to_datetime(["2020-01-01", "2020-02-01"])}
+    for vocabulary in ("n", "d_month"):
+        encoder = FieldEncoder(fields={"history": BagField(vocabulary=vocabulary)})
+        with pytest.raises(ValueError, match=f"'history' names the vocabulary '{vocabulary}'"):
+            encoder.fit(X.assign(**others))
 
 
 def test_rare_categories_in_bags_are_counted_over_items():

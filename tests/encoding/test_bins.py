@@ -79,7 +79,7 @@ def test_columns_of_one_number_or_none(scaler, column):
     encoder = FieldEncoder(scaler=scaler)
     codes = encoder.fit_transform(X)
     assert_array_equal(encoder.transform(X), codes)
-    indices, values = codes.indices_and_values()
+    values = codes.values
     assert np.isfinite(values).all()
     assert_allclose(encoder.inverse_transform(codes)[:, 0], column)
     other = encoder.transform(pd.DataFrame({"x": [3.0, np.nan, 99.0]}))
@@ -216,7 +216,7 @@ def test_knots_are_the_least_number_and_the_ends_of_quantile_bins():
     assert_array_equal(knots.inverse_transform(exact), knots.knots)
 
 
-# -- waves -----------------------------------------------------------------------------------------
+# -- waves ----------------------------------------------------------------------------------------
 
 
 def test_waves_are_sines_and_cosines_of_the_rank():
@@ -242,7 +242,7 @@ def test_waves_of_many_numbers_know_ranks_to_half_a_percent():
     assert np.abs(ranks - true).max() < 0.005
 
 
-# -- scalers -----------------------------------------------------------------------------------------
+# -- scalers --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_n_bins_of_a_field():
     assert encoder.schema_.vocabulary_sizes == (4, 8)
 
 
-# -- sketch ----------------------------------------------------------------------------------------
+# -- sketch ---------------------------------------------------------------------------------------
 
 
 @settings(max_examples=40, deadline=None)

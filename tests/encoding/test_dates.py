@@ -140,7 +140,7 @@ def test_dates_and_datetimes_may_be_mixed():
 
 
 def test_age_counts_back_from_the_latest_date_of_fit():
-    X = pd.DataFrame({"d": pd.to_datetime(["2020-01-01", "2020-01-11 12:00", None])})
+    X = pd.DataFrame({"d": pd.to_datetime(["2020-01-01 00:00", "2020-01-11 12:00", None])})
     encoder = FieldEncoder(fields={"d": DateField(parts=("age",))}, scaler=None)
     ages = encoder.fit_transform(X)
     assert_array_equal(np.asarray(ages)[:, 0], [10.5, 0, np.nan])
@@ -160,7 +160,9 @@ def test_any_date_of_python_has_an_age(dates, zone):
     """Years 1 and 9999 do not fit into the nanoseconds that a column may otherwise be in."""
     if zone:
         dates = [
-            None if d is None else d.replace(tzinfo=ZoneInfo(zone), year=max(d.year, 1900) % 2100 + 1)
+            None
+            if d is None
+            else d.replace(tzinfo=ZoneInfo(zone), year=max(d.year, 1900) % 2100 + 1)
             for d in dates
         ]
     cells = np.array(dates, dtype=object)
@@ -192,11 +194,7 @@ def test_constant_parts_are_left_out():
     hours = pd.date_range("2020-03-04", periods=20, freq="h")
     assert FieldEncoder().fit(pd.DataFrame({"d": hours})).schema_.names == ("d_hour", "d_age")
     days = pd.date_range("2020-03-04", periods=20, freq="D")
-    names = FieldEncoder().fit(pd.DataFrame({"d": days})).schema_.names
-    assert names == ("d_month", "d_weekday", "d_age")[: len(names)] or names == (
-        "d_weekday",
-        "d_age",
-    )
+    assert FieldEncoder().fit(pd.DataFrame({"d": days})).schema_.names == ("d_weekday", "d_age")
     for constant in (pd.to_datetime(["2020-01-01"] * 3), pd.to_datetime([None] * 3)):
         X = pd.DataFrame({"d": constant})
         encoder = FieldEncoder()
@@ -220,7 +218,10 @@ def test_a_date_may_be_a_category():
     [
         (["2020-01-01"], r"Field 'd_month' is made of dates, but row 1 holds '2020-01-01' \(str\)"),
         ([5], r"row 1 holds 5 \(int\). Turn the column into dates with pandas.to_datetime"),
-        ([pd.Timestamp("2020-01-01", tz="UTC"), pd.Timestamp("2020")], "'d_month' holds dates that"),
+        (
+            [pd.Timestamp("2020-01-01", tz="UTC"), pd.Timestamp("2020")],
+            "'d_month' holds dates that",
+        ),
     ],
     ids=str,
 )

@@ -27,7 +27,12 @@ ESTIMATORS = [
     FieldEncoder(scaler="log"),
     FieldEncoder(scaler=None),
     FieldEncoder(scaler=StandardScaler()),
+    FieldEncoder(scaler="piecewise"),
+    FieldEncoder(scaler="periodic"),
+    FieldEncoder(scaler="log_bins"),
     FieldEncoder(categorical=slice(None)),
+    FieldEncoder(categorical=slice(None), hash_buckets=3),
+    FieldEncoder(hash_buckets=3),
 ]
 
 

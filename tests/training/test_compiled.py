@@ -32,6 +32,7 @@ BAGS = FieldSchema(
     slots=(1, 4, 1, 3, 2, 2),
     poolings=("sum", "weighted", "sum", "mean", "sqrtn", "sum"),
     vocabularies=("user", "item", "item", "tags", "mood", "curve"),
+    linear=(True, False, True, True, True, False),
 )
 N_ROWS = 90
 
