@@ -239,7 +239,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
             encoded, target, weight = merge_equal_rows(encoded, target, weight)
         if not go_on:
             self._loss = self._make_loss(target, weight)
-        plan = self._make_plan(encoded, weight)
+        plan = self._make_plan(encoded, weight, one_pass=one_pass)
         seen = getattr(self, "_seen_weight", 0.0) if go_on and one_pass else 0.0
         self._seen_weight = seen + float(weight.sum())
         if one_pass:
@@ -271,6 +271,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
             "dtype": dtype,
             "device": device,
         }
+        mean_weight = _mean(weight)
         constant_weight = weight.strides == (0,)
         weight = np.broadcast_to(1.0, weight.shape) if constant_weight else weight / _mean(weight)
         rows = make_rows(encoded, self._loss.encode(target), weight, **as_rows)
@@ -308,6 +309,11 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
                 stepper_state=stepper_state,
             )
         self._module = pack_tables(module.eval())
+        if plan.relaxed and "l2_linear" in outcome.history and outcome.n_epochs:
+            last = outcome.history.iloc[outcome.n_epochs - 1]
+            self._found_priors = {
+                name: float(last[f"l2_{name}"]) * mean_weight for name in plan.relaxed
+            }
         return outcome
 
     def _conclude(self, outcome: Outcome, encoded: Encoded, target: NDArray[np.float64]) -> None:
@@ -401,7 +407,9 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         """Step options of the dense layers; families with an MLP add parameters."""
         return {}
 
-    def _make_plan(self, encoded: Encoded, weight: NDArray[np.float64]) -> Plan:
+    def _make_plan(
+        self, encoded: Encoded, weight: NDArray[np.float64], *, one_pass: bool = False
+    ) -> Plan:
         scale = 1 / _mean(weight)  # weights are trained with mean 1
         slots = _mean_fields(encoded)
         pairs = max(slots * (slots - 1) / 2, 1.0)
@@ -412,6 +420,9 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         given = {"linear": self.l2_linear, "embedding": self.l2_embedding}
         relaxed = tuple(name for name in priors if given[name] == "auto")
         priors.update({name: given[name] for name in priors if name not in relaxed})
+        if one_pass:  # nothing is held out to relax priors by, so those that `fit` found serve
+            found = getattr(self, "_found_priors", {})
+            priors.update({name: found[name] for name in relaxed if name in found})
         dense = self._dense_options()
         dense["l2_dense"] = dense.get("l2_dense", 0.0) * scale
         for_dense = {"auto": "adam", "ftrl": "adagrad"}

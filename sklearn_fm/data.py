@@ -207,10 +207,7 @@ class FieldArray(np.ndarray):
         if schema == own or schema.rows_kept(own) is not None:
             return FieldArray._wrap(np.asarray(self), schema)
         if own.rows_kept(schema) is None:
-            raise ValueError(
-                "X was encoded with another schema than in fit. Encode all data with one "
-                "fitted FieldEncoder, for instance in a Pipeline."
-            )
+            raise ValueError("The schemas differ in more than new categories.")
         slots = _Slots.of(schema)
         codes = np.array(self)
         for s in np.flatnonzero(~slots.numeric):

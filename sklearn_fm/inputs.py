@@ -90,6 +90,7 @@ class FieldInputMixin:
             encoded = self.encoder_.fit_transform(X, sample_weight=weight)
             self.schema_ = encoded.require_schema()
         self._sparse_input = sparse.issparse(encoded)
+        self._past_sizes = {self.schema_.vocabulary_sizes}
         return encoded
 
     def _make_encoder(self) -> FieldEncoder:
@@ -195,7 +196,7 @@ class FieldInputMixin:
         """Encode checked rows to go on with; categories new to a vocabulary get codes."""
         if isinstance(X, (FieldArray, FieldFolder)) and X.schema is not None:
             if X.schema.rows_kept(self.schema_) is not None:
-                self.schema_ = X.schema
+                self._grow_to(X.schema)
                 self.encoder_ = getattr(X, "encoder", None) or self.encoder_
         elif self.encoder_ is not None and hasattr(self.encoder_, "partial_fit"):
             if self.encoder_.schema_.rows_kept(self.schema_) is None:
@@ -205,14 +206,19 @@ class FieldInputMixin:
                 )
             self.encoder_ = copy.copy(self.encoder_)  # what fails must leave the fitted one
             self.encoder_.partial_fit(X, sample_weight=weight)
-            self.schema_ = self.encoder_.schema_
+            self._grow_to(self.encoder_.schema_)
         return self._encode(X)
+
+    def _grow_to(self, schema: FieldSchema) -> None:
+        self.schema_ = schema
+        self._past_sizes = self._past_sizes | {schema.vocabulary_sizes}
 
     def _encode(self, X: Any) -> Encoded:
         """Encode checked rows as in fit."""
         if self._sparse_input and not isinstance(X, FieldFolder):
             return X
         if isinstance(X, (FieldArray, FieldFolder)) and X.schema is not None:
+            self._check_schema(X.schema)
             return X.under(self.schema_)
         if self.encoder_ is not None:
             return self.encoder_.transform(X).under(self.schema_)
@@ -224,6 +230,21 @@ class FieldInputMixin:
                 "that encoding. Transform them by the FieldEncoder used in fit (a Pipeline does "
                 f"so, except for an eval_set). {error}"
             ) from error
+
+    def _check_schema(self, schema: FieldSchema) -> None:
+        """Raise unless rows of the schema can be read: of now, of before, or grown since.
+
+        A smaller one that never was the own one is of an encoder fitted apart.
+        """
+        if schema == self.schema_ or schema.rows_kept(self.schema_) is not None:
+            return
+        past = schema.vocabulary_sizes in self._past_sizes
+        if not past or self.schema_.rows_kept(schema) is None:
+            raise ValueError(
+                "X was encoded with another schema than in fit. Encode all data with one "
+                "FieldEncoder, for instance in a Pipeline; new categories may come by its "
+                "partial_fit."
+            )
 
 
 def _temporary_folder() -> tempfile.TemporaryDirectory[str]:

@@ -39,7 +39,7 @@ class SharedParameters(BaseEstimator):
         mini-batches can honour is set), "ftrl" if there is an `l1_linear`, else "adagrad"
         for the tables; the dense layers are then trained by Adam.
     learning_rate : float or None
-        Step size for the tables; None for the solver's own: 1.5 / n_slots, 0.2 at most
+        Step size for the tables; None for the solver's own: 1.5 / n_fields, 0.2 at most
         (0.05 for MFRegressor), for "adagrad" and "ftrl", 0.001 for "adam", 0.1 for "sgd".
         Not used by "lbfgs".
     learning_rate_schedule : {"constant", "one_cycle", "reduce_on_plateau"}
@@ -55,8 +55,9 @@ class SharedParameters(BaseEstimator):
     l2_linear : float or "auto"
         Precision of the Gaussian prior on the linear term; LogisticRegression's 1/C,
         Ridge's alpha (for a target scaled to unit variance). "auto" is the number of
-        slots of a row, with which the linear term has a standard deviation of 1 a
+        fields of a row, with which the linear term has a standard deviation of 1 a
         priori; with rows to validate on, it is halved whenever their loss stalls.
+        `partial_fit` goes on with what a `fit` before came to.
     l2_embedding : float or "auto"
         Precision of the Gaussian prior on the embeddings. "auto" is 2 * sqrt(n_pairs *
         embedding_dim), with which the pairwise term of a row has a standard deviation

@@ -250,6 +250,8 @@ BAD_PARAMETERS = {
     "gradient_clip": [0, -1],
     "early_stopping": ["yes", None],
     "pair_slots": ["no", None],
+    "pretrained": [[1, 2], np.zeros((3, 4)), "user"],
+    "freeze_pretrained": ["no", None],
     "validation_fraction": [0.0, 1.0],
     "patience": [0],
     "refit": ["no"],

@@ -329,6 +329,12 @@ MATTERS = {
     "validation_fraction": ({"early_stopping": True, "refit": False}, 0.1, 0.4),
     "patience": ({"early_stopping": True, "refit": False, "max_epochs": 30}, 1, 6),
     "refit": ({"early_stopping": True}, True, False),
+    "pretrained": ({"embedding_dim": 1}, None, {"user": {"1": [2.0]}}),
+    "freeze_pretrained": (
+        {"embedding_dim": 1, "pretrained": {"user": {"1": [2.0]}}},
+        False,
+        True,
+    ),
     "encoder": ({}, FieldEncoder(), FieldEncoder(numeric=[], max_categories=4)),
     "random_state": ({}, 0, 1),
     "class_weight": ({}, None, {0: 1, 1: 9}),

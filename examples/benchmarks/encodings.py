@@ -54,7 +54,7 @@ def flights() -> Split:
     X = table[["carrier", "origin", "dest", "flight", "distance"]].assign(
         flight=table["flight"].astype(str),
         departure=hhmm // 100 * 60 + hhmm % 100,
-        day=pd.to_datetime(table[["year", "month", "day"]]).dt.dayofyear,
+        day=pd.to_datetime(table[["year", "month", "day"]]).dt.day_of_year,
     )
     late = (table["arr_delay"] > 15).astype(int).to_numpy()
     first = (table["month"] <= 7).to_numpy()
@@ -240,6 +240,12 @@ def compare_days(arguments: argparse.Namespace) -> None:
             model.partial_fit(X.iloc[day], y[day], classes=[0, 1])
         return model
 
+    def after_a_fit(seed: int) -> FMClassifier:
+        model = first_day(seed)
+        for day in days[1:]:
+            model.partial_fit(X.iloc[day], y[day])
+        return model
+
     def first_day(seed: int) -> FMClassifier:
         return FMClassifier(random_state=seed).fit(X.iloc[days[0]], y[days[0]])
 
@@ -247,6 +253,7 @@ def compare_days(arguments: argparse.Namespace) -> None:
         "one fit on all": one_fit,
         "one epoch on all": one_epoch,
         "partial_fit, day by day": by_day,
+        "fit on the first day, then partial_fit": after_a_fit,
         "first day only": first_day,
     }
     for label, train in choices.items():

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .column_encoder import UNKNOWN, ColumnEncoder
 from .numbers import as_numbers
 from .sketch import Sketch
+from .stores import HAS_KERNELS
 
 __all__ = ["BinEncoder", "KnotEncoder"]
 
@@ -196,6 +197,12 @@ class BinEncoder(_CutEncoder):
         if not len(self.upper):
             return np.where(np.isnan(draft), self._missing, UNKNOWN).astype(np.int32)
         places = _log_bin(draft) if self.strategy == "log" else draft
+        if HAS_KERNELS:
+            from ..kernels.bins import place
+
+            codes = np.empty(len(draft), dtype=np.int32)
+            place(places, self.upper, self._missing, codes)
+            return codes
         codes = np.searchsorted(self.upper[:-1], places).astype(np.int32)
         codes[np.isnan(draft)] = self._missing
         return codes
