@@ -24,7 +24,11 @@ _HOME = {
     "FieldSchema": "schema",
     "MFRegressor": "estimators",
     "NumberField": "encoding",
+    "dump_libffm": "files",
+    "dump_libsvm": "files",
     "encode_to_folder": "encoding",
+    "load_libffm": "files",
+    "load_libsvm": "files",
 }
 
 __all__ = sorted(_HOME)

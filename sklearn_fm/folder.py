@@ -208,6 +208,11 @@ class FolderWriter:
     ----------
     path : path-like
         The folder; made if need be. Rows that it holds are replaced.
+
+    Attributes
+    ----------
+    n_rows : int
+        Rows written so far.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -217,7 +222,7 @@ class FolderWriter:
             (self.path / name).unlink(missing_ok=True)
         self._file = open(self.path / _CODES, "wb")  # noqa: SIM115 (closed in __exit__)
         self._dtype: np.dtype[Any] | None = None
-        self._n_rows = 0
+        self.n_rows = 0
         self._targets: list[NDArray[Any]] = []
         self._weights: list[NDArray[Any]] = []
 
@@ -242,7 +247,7 @@ class FolderWriter:
         codes = np.ascontiguousarray(X)
         self._dtype = self._dtype or codes.dtype
         codes.astype(self._dtype, copy=False).tofile(self._file)
-        self._n_rows += len(codes)
+        self.n_rows += len(codes)
         if target is not None:
             self._targets.append(target)
         if weight is not None:
@@ -259,20 +264,14 @@ class FolderWriter:
         Returns
         -------
         FieldFolder
-
-        Raises
-        ------
-        ValueError
-            If there are no rows.
         """
-        if self._dtype is None or not self._n_rows:
-            raise ValueError(f"There are no rows to write into {self.path}; expected at least one.")
+        assert self._dtype is not None  # there are rows
         self._file.close()
         for name, parts in ((_TARGET, self._targets), (_WEIGHT, self._weights)):
             if parts:
                 np.save(self.path / name, np.concatenate(parts))
                 parts.clear()
-        about = {"schema": asdict(schema), "dtype": self._dtype.str, "n_rows": self._n_rows}
+        about = {"schema": asdict(schema), "dtype": self._dtype.str, "n_rows": self.n_rows}
         draft = self.path / f"{_ABOUT}.part"
         draft.write_text(json.dumps(about), encoding="utf-8")
         draft.replace(self.path / _ABOUT)

@@ -161,8 +161,9 @@ class FieldInputMixin:
         if is_table_on_disk(X):
             if not isinstance(y, str) or not isinstance(sample_weight, (str, type(None))):
                 raise ValueError(
-                    "With a table on disk as X, y must be the name of the target's column, and "
-                    f"sample_weight that of the weights' or None; got y={y!r:.60}."
+                    f"X={str(X)!r:.60} is taken for a table on disk, so y must be the name of the "
+                    "target's column, and sample_weight that of the weights' or None; got "
+                    f"y={str(y)!r:.60}."
                 )
             if go_on and self.encoder_ is None:
                 raise ValueError(

@@ -77,7 +77,7 @@ def find_pretrained(
         if np.isinf(table).any():
             raise ValueError(f"pretrained= has infinite numbers for {name!r}; expected finite.")
         known = np.flatnonzero(~np.isnan(table).any(axis=1))
-        if not len(known):
+        if not len(given) or not len(known):
             raise ValueError(
                 f"pretrained= has no vector for any category of {name!r}. Its keys must be the "
                 "categories as they stand in the column."

@@ -43,7 +43,9 @@ class FieldClassifierMixin(ClassifierMixin):
         "class_weight": [dict, StrOptions({"balanced"}), None]
     }
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
+    def partial_fit(
+        self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
+    ) -> Any:
         """Take one pass over the rows at hand, from wherever the model stands.
 
         The first call fits the encoder and fixes classes, bins and scales. Later, new
@@ -54,14 +56,14 @@ class FieldClassifierMixin(ClassifierMixin):
 
         Parameters
         ----------
-        X : DataFrame, array, FieldArray or sparse matrix of shape (n_rows, n_columns)
-            Features.
-        y : array-like of shape (n_rows,)
-            Labels.
+        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
+            Features, as in `fit`.
+        y : array-like of shape (n_rows,) or str, default=None
+            Labels; as in `fit`.
         classes : array-like of shape (n_classes,), default=None
             All classes that will ever occur; needed in the first call.
-        sample_weight : array-like of shape (n_rows,), default=None
-            Non-negative weights of the rows.
+        sample_weight : array-like of shape (n_rows,) or str, default=None
+            Non-negative weights of the rows; as in `fit`.
 
         Returns
         -------
@@ -83,7 +85,7 @@ class FieldClassifierMixin(ClassifierMixin):
 
         Parameters
         ----------
-        X : DataFrame, array, FieldArray or sparse matrix of shape (n_rows, n_columns)
+        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
             Features as in `fit`.
 
         Returns
@@ -99,7 +101,7 @@ class FieldClassifierMixin(ClassifierMixin):
 
         Parameters
         ----------
-        X : DataFrame, array, FieldArray or sparse matrix of shape (n_rows, n_columns)
+        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
             Features as in `fit`.
 
         Returns
@@ -115,7 +117,7 @@ class FieldClassifierMixin(ClassifierMixin):
 
         Parameters
         ----------
-        X : DataFrame, array, FieldArray or sparse matrix of shape (n_rows, n_columns)
+        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
             Features as in `fit`.
 
         Returns
@@ -205,7 +207,7 @@ class FieldRegressorMixin(RegressorMixin):
                     f"y_range must be two numbers (low, high) with low < high, got {self.y_range}."
                 )
 
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Take one pass over the rows at hand, from wherever the model stands.
 
         The first call fits the encoder and fixes bins and scales, that of the target too.
@@ -215,12 +217,12 @@ class FieldRegressorMixin(RegressorMixin):
 
         Parameters
         ----------
-        X : DataFrame, array, FieldArray or sparse matrix of shape (n_rows, n_columns)
-            Features.
-        y : array-like of shape (n_rows,)
-            Target.
-        sample_weight : array-like of shape (n_rows,), default=None
-            Non-negative weights of the rows.
+        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
+            Features, as in `fit`.
+        y : array-like of shape (n_rows,) or str, default=None
+            Target; as in `fit`.
+        sample_weight : array-like of shape (n_rows,) or str, default=None
+            Non-negative weights of the rows; as in `fit`.
 
         Returns
         -------
@@ -234,7 +236,7 @@ class FieldRegressorMixin(RegressorMixin):
 
         Parameters
         ----------
-        X : DataFrame, array, FieldArray or sparse matrix of shape (n_rows, n_columns)
+        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
             Features as in `fit`.
 
         Returns

@@ -250,7 +250,7 @@ BAD_PARAMETERS = {
     "gradient_clip": [0, -1],
     "early_stopping": ["yes", None],
     "pair_slots": ["no", None],
-    "pretrained": [[1, 2], np.zeros((3, 4)), "user"],
+    "pretrained": [[1, 2], "user"],
     "freeze_pretrained": ["no", None],
     "validation_fraction": [0.0, 1.0],
     "patience": [0],

@@ -17,6 +17,7 @@ from sklearn.metrics import log_loss
 from skorch.callbacks import Callback, EarlyStopping
 
 from sklearn_fm import (
+    BagField,
     CategoryField,
     DeepFMClassifier,
     DeepFMRegressor,
@@ -27,6 +28,7 @@ from sklearn_fm import (
     FMRegressor,
     MFRegressor,
 )
+from sklearn_fm.training import prediction
 from sklearn_fm.training.steppers import TorchStepper
 
 ESTIMATORS = [FMClassifier, FMRegressor, DeepFMClassifier, DeepFMRegressor, MFRegressor]
@@ -374,6 +376,44 @@ def test_no_parameter_is_accepted_and_ignored(cls):
         fitted = [cls(**{**base, name: value}).fit(X, y) for value in (one, other)]
         differ = not same(*fitted) or len(fitted[0].history_) != len(fitted[1].history_)
         assert differ, f"{cls.__name__}: {name} changes nothing"
+
+
+@pytest.mark.parametrize("cls", [FMRegressor, DeepFMRegressor])
+@pytest.mark.parametrize("solver", ["adagrad", "lbfgs"])
+@pytest.mark.parametrize("pair_slots", [False, True])
+def test_pair_slots(cls, solver, pair_slots, monkeypatch):
+    """Categories of one bag are added up before pairing, or pair with each other, too."""
+    rng = np.random.RandomState(0)
+    table = pd.DataFrame({"tags": [list("abcd")[: i % 5] for i in range(80)], "age": rng.rand(80)})
+    encoder = FieldEncoder(scaler=None, fields={"tags": BagField(pooling="sum")})
+    params = {**BATCHED, "solver": solver, "max_epochs": 40, "tol": 0.1, "init_scale": 0.5}
+    if cls is DeepFMRegressor:
+        params["hidden_layer_sizes"] = ()
+    model = cls(**params, encoder=encoder, pair_slots=pair_slots, y_range=(-9, 9))
+    y = table.tags.map(len) * (1 + table.age)
+    model.fit(table, y)
+    codes = model.encoder_.transform(table)
+    module, (indices, values) = model.module_, codes.indices_and_values()
+    weight = module.embedding.weight.detach().numpy().astype(float)
+    linear = module.linear.weight.detach().numpy().astype(float)[:, 0]
+    raw = np.full(len(table), float(module.bias.detach()[0]))
+    for r, (row, x) in enumerate(zip(indices, values, strict=True)):
+        raw[r] += linear[row] @ x
+        parts = [weight[i] * v for i, v in zip(row, x, strict=True)]
+        if not pair_slots:
+            parts = [sum(parts[:-1]), parts[-1]]  # the bag and the number
+        raw[r] += sum(parts[a] @ parts[b] for b in range(len(parts)) for a in range(b))
+    expected = model._loss.predict(raw[:, None])
+    np.testing.assert_allclose(model.predict(table), expected, rtol=1e-4, atol=1e-4)
+    assert same(pickle.loads(pickle.dumps(model)), model, table)
+    monkeypatch.setattr(prediction, "HAS_KERNELS", False)
+    again = pickle.loads(pickle.dumps(model)).predict(table)
+    np.testing.assert_allclose(again, expected, rtol=1e-4, atol=1e-4)
+    if pair_slots and cls is FMRegressor:  # what a sparse row means, and libFM
+        plain = FMRegressor(**params, y_range=(-9, 9)).fit(codes.to_csr(), y)
+        assert plain.module_.embedding.weight.shape == module.embedding.weight.shape
+        plain.module_.load_state_dict(module.state_dict())
+        np.testing.assert_allclose(plain.predict(codes.to_csr()), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_schema_parameter():

@@ -139,14 +139,17 @@ def test_a_refit_starts_from_the_vectors_again(solver):
 BAD = {
     "no such field": ({"users": VECTORS}, r"vectors for 'users'; expected .* \['user', 'item'"),
     "a number": ({"age": VECTORS}, "vectors for 'age'; expected a field with codes"),
-    "width": ({"user": VECTORS.iloc[:, :3]}, "vectors of 3 numbers for 'user', but embedding_dim=16"),
+    "width": (
+        {"user": VECTORS.iloc[:, :3]},
+        "vectors of 3 numbers for 'user', but embedding_dim=16",
+    ),
     "infinite": ({"user": VECTORS.fillna(np.inf)}, "infinite numbers for 'user'"),
     "beyond float32": ({"user": VECTORS * 1e300}, "infinite numbers for 'user'"),
     "no match": ({"item": VECTORS}, "no vector for any category of 'item'. Its keys must be"),
     "nothing": ({"user": {}}, "no vector for any category of 'user'"),
     "lengths": ({"user": {"a": [1.0], "b": [1.0, 2.0]}}, "vectors of different lengths for 'user'"),
     "text": ({"user": {"a": ["x"] * K}}, "or other things than numbers"),
-    "twice": ({"user": pd.concat([VECTORS, VECTORS])}, "several vectors for 'a' of 'user'"),
+    "twice": ({"user": pd.concat([VECTORS, VECTORS])}, "several vectors for '.' of 'user'"),
     "rows": ({"user": np.zeros((6, K))}, r"shape \(6, 16\).*expected numbers of shape \(7, embed"),
     "dimensions": ({"user": np.zeros(7)}, r"shape \(7,\) and dtype float64 for 'user'"),
     "objects": ({"user": np.full((7, K), "x")}, "dtype <U1 for 'user'"),
@@ -171,7 +174,9 @@ def test_bad_vectors(case):
 def test_vectors_by_category_need_categories():
     codes = clone(ENCODER).fit_transform(X)
     model = FMRegressor(**NO_EPOCH, pretrained={"user": VECTORS})
-    with pytest.raises(ValueError, match=r"encoded before, so categories are not known.*\(7, embed"):
+    with pytest.raises(
+        ValueError, match=r"encoded before, so categories are not known.*\(7, embed"
+    ):
         model.fit(codes, Y)
 
 

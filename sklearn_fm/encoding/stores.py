@@ -117,6 +117,7 @@ class TextStore(HashedStore):
         return store
 
     def add(self, column: Texts) -> NDArray[np.int32]:
+        """Number the cells of a column, new ones after the others."""
         out = np.empty(column.n_rows, dtype=np.int32)
         insert = _kernels().insert_texts
         for piece, part in column.parts(out):
@@ -130,6 +131,7 @@ class TextStore(HashedStore):
         return out
 
     def look_up(self, column: Texts, codes: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Codes of the cells of a column, by those of numbers."""
         out = np.empty(column.n_rows, dtype=np.int32)
         look_up = _kernels().look_up_texts
         for piece, part in column.parts(out):
@@ -137,6 +139,7 @@ class TextStore(HashedStore):
         return out
 
     def find(self, cells: list[Any], codes: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Codes of single cells, likewise."""
         out = np.full(len(cells), codes[ABSENT])
         rows = [i for i, cell in enumerate(cells) if isinstance(cell, str) and _is_utf8(cell)]
         texts = read_column([cells[i] for i in rows])
@@ -145,6 +148,7 @@ class TextStore(HashedStore):
         return out
 
     def keys(self, numbers: Any = slice(None)) -> NDArray[Any]:
+        """Categories of numbers."""
         starts, ends = self._starts[: self._n_keys][numbers], self._starts[1:][: self._n_keys]
         spans = list(zip(starts.tolist(), ends[numbers].tolist(), strict=True))
         data = self._data[: self._starts[self._n_keys]].tobytes()
@@ -157,6 +161,7 @@ class TextStore(HashedStore):
         return out
 
     def take(self, numbers: NDArray[np.intp]) -> Store:
+        """A store of some of the categories."""
         lengths = np.diff(self._starts)[numbers]
         starts = np.cumsum(lengths) - lengths
         places = np.arange(lengths.sum()) + np.repeat(self._starts[numbers] - starts, lengths)
@@ -164,6 +169,7 @@ class TextStore(HashedStore):
 
     @property
     def nbytes(self) -> int:
+        """Bytes of memory in use."""
         return self._slots.nbytes + self._starts.nbytes + self._data.nbytes
 
     def __reduce__(self) -> Any:
@@ -205,6 +211,7 @@ class WholeStore(HashedStore):
         return store
 
     def add(self, column: Wholes) -> NDArray[np.int32]:
+        """Number the cells of a column, new ones after the others."""
         out = np.empty(len(column.numbers), dtype=np.int32)
         self._are_bools &= column.are_bools
         insert, row = _kernels().insert_numbers, 0
@@ -216,12 +223,14 @@ class WholeStore(HashedStore):
             self._make_room()
 
     def look_up(self, column: Wholes, codes: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Codes of the cells of a column, by those of numbers."""
         out = np.empty(len(column.numbers), dtype=np.int32)
         table = self._slots, self._keys, codes, self.hash_mask
         _kernels().look_up_numbers(column.numbers, column.missing, *table, out)
         return out
 
     def find(self, cells: list[Any], codes: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Codes of single cells, likewise."""
         out = np.full(len(cells), codes[ABSENT])
         wholes = [(i, whole) for i, cell in enumerate(cells) if (whole := _whole(cell)) is not None]
         if wholes:
@@ -231,17 +240,21 @@ class WholeStore(HashedStore):
         return out
 
     def keys(self, numbers: Any = slice(None)) -> NDArray[Any]:
+        """Categories of numbers."""
         keys = self._keys[: self._n_keys][numbers]
         return keys.astype(bool) if self._are_bools else keys.copy()
 
     def take(self, numbers: NDArray[np.intp]) -> Store:
+        """A store of some of the categories."""
         return self.from_arrays(self._keys[numbers], self._are_bools)
 
     def order(self) -> NDArray[np.intp]:
+        """Numbers in the order in which categories get codes."""
         return np.argsort(self._keys[: self._n_keys])
 
     @property
     def nbytes(self) -> int:
+        """Bytes of memory in use."""
         return self._slots.nbytes + self._keys.nbytes
 
     def __reduce__(self) -> Any:
@@ -277,12 +290,14 @@ class CellStore(Store):
         return len(self._numbers)
 
     def add(self, column: Cells) -> NDArray[np.int32]:
+        """Number the cells of a column, new ones after the others."""
         rows, cells = factorize(column.values)
         known = self._numbers
         numbers = [known.setdefault(cell, len(known)) for cell in cells]
         return np.array([*numbers, MISSING], dtype=np.int32)[rows]
 
     def look_up(self, column: Cells, codes: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Codes of the cells of a column, by those of numbers."""
         values = column.values
         if values.dtype != object:
             rows, cells = factorize(values)
@@ -293,23 +308,28 @@ class CellStore(Store):
         return codes[numbers]
 
     def find(self, cells: list[Any], codes: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Codes of single cells, likewise."""
         return codes[self._numbers_of(cells)]
 
     def keys(self, numbers: Any = slice(None)) -> NDArray[Any]:
+        """Categories of numbers."""
         keys = np.empty(len(self), dtype=object)
         keys[:] = list(self._numbers)
         return _numbers_or_objects(keys[numbers])
 
     def take(self, numbers: NDArray[np.intp]) -> Store:
+        """A store of some of the categories."""
         keys = list(self._numbers)
         return CellStore(keys[number] for number in numbers.tolist())
 
     def order(self) -> NDArray[np.intp]:
+        """Numbers in the order in which categories get codes."""
         keys = self.keys()
         return np.argsort(keys) if _are_numbers(keys) else np.arange(len(keys))
 
     @property
     def nbytes(self) -> int:
+        """Bytes of memory in use."""
         return sys.getsizeof(self._numbers) + sum(map(sys.getsizeof, self._numbers))
 
     def __reduce__(self) -> Any:

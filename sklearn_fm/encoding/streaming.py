@@ -110,6 +110,8 @@ def encode_to_folder(
             if grow and (weight is None or weight.any() or not hasattr(encoder, "schema_")):
                 encoder.partial_fit(X, sample_weight=weight)
             writer.append(encoder.transform(X), y, weight)
+        if not writer.n_rows:
+            raise ValueError(f"{source!r:.200} has no rows; expected at least one.")
         folder = writer.finish(encoder.schema_)
     folder.encoder = encoder
     return folder
@@ -176,7 +178,10 @@ def read_chunks(
 
 
 def _read_dataset(source: Any, chunk_rows: int, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
-    import pyarrow.dataset as ds
+    try:
+        import pyarrow.dataset as ds
+    except ImportError as error:
+        raise ImportError("Tables on disk are read by pyarrow: pip install pyarrow") from error
 
     dataset = source
     if not _is_dataset(source):

@@ -32,6 +32,8 @@ def _unsigned(bits: int) -> Any:
 
     @intrinsic
     def read(typing_context: Any, start: Any, offset: Any) -> Any:
+        """The bytes at start + offset as a little-endian number."""
+
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             address = builder.gep(args[0], [args[1]])
             number = builder.load(builder.bitcast(address, kind.as_pointer()))

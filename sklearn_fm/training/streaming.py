@@ -83,9 +83,10 @@ class FolderRows(Rows):
         return self.folder.schema.n_slots
 
     def n_batches(self, batch_size: int) -> int:
-        """Batches of an epoch at most: each group ends with a short one."""
-        n_groups = -(-len(self.blocks) // self._group)
-        return len(self) // batch_size + n_groups
+        """Batches of an epoch if all blocks were full: each group ends with a short batch."""
+        n_groups, n_rest = divmod(len(self.blocks), self._group)
+        per_group, rest = (-(-n * self.block_rows // batch_size) for n in (self._group, n_rest))
+        return n_groups * per_group + rest
 
     def subset(self, selection: Tensor) -> Rows:
         """Some of the blocks, by their position among these.
