@@ -273,7 +273,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         }
         mean_weight = _mean(weight)
         constant_weight = weight.strides == (0,)
-        weight = np.broadcast_to(1.0, weight.shape) if constant_weight else weight / _mean(weight)
+        weight = np.broadcast_to(1.0, weight.shape) if constant_weight else weight / mean_weight
         rows = make_rows(encoded, self._loss.encode(target), weight, **as_rows)
         valid = split = None
         if eval_set is not None:

@@ -111,10 +111,11 @@ def _by_code(name: str, given: Any, vocabulary_size: int, encoder: Any) -> NDArr
             "categories are not known here. Pass a DataFrame as X, or vectors by code as an array "
             f"of shape ({vocabulary_size}, embedding_dim)."
         )
-    if isinstance(given, Mapping):
-        keys, rows = list(given), list(given.values())
-    else:
+    rows: Any
+    if isinstance(given, pd.DataFrame):
         keys, rows = given.index.tolist(), given.to_numpy()
+    else:
+        keys, rows = list(given), list(given.values())
     try:
         numbers = np.array(rows, dtype=np.float64).reshape(len(keys), -1 if keys else 0)
     except (TypeError, ValueError):

@@ -288,12 +288,12 @@ def test_broken_folders(tmp_path):
         FieldFolder(tmp_path / "absent")
     folder = written(tmp_path, sample_weight="w")
     np.save(tmp_path / "weight.npy", TABLE.w[:10])
-    with pytest.raises(ValueError, match="has 10 entries, expected 3000. Write the folder again"):
+    with pytest.raises(ValueError, match=r"has 10 entries, expected 3000. Write the folder again"):
         _ = folder.sample_weight
     codes = tmp_path / "codes.bin"
     whole = codes.read_bytes()
     codes.write_bytes(whole[:-1])
-    with pytest.raises(ValueError, match="expected 3000 rows of .* Write the folder again"):
+    with pytest.raises(ValueError, match=r"expected 3000 rows of .* Write the folder again"):
         FieldFolder(tmp_path)
     with pytest.raises(OSError, match="ended while it was read"):
         folder.read(0, N_ROWS)
@@ -405,7 +405,7 @@ def test_wide_rows_have_small_blocks(width, n_rows):
     """A thousand rows of thousands of slots were one block, of which nothing could be held out."""
 
     class Folder:
-        class schema:  # noqa: N801
+        class schema:
             n_slots = width
 
         def __len__(self):
@@ -643,7 +643,7 @@ def test_failure_leaves_no_scratch(parquet):
     with pytest.raises(RuntimeError, match="broken"):
         model.fit(parquet, "y", eval_set=(parquet, "y"))
     assert not hasattr(model, "schema_")
-    with pytest.raises(FloatingPointError, match="learning_rate=1e.10 is too large"):
+    with pytest.raises(FloatingPointError, match=r"learning_rate=1e.10 is too large"):
         FMRegressor(solver="sgd", learning_rate=1e10, encoder=BINS).fit(parquet, "y")
 
 
@@ -678,7 +678,7 @@ def test_errors_of_fitting_from_disk(parquet, tmp_path):
     with pytest.raises(ValueError, match="another schema than in fit"):
         model.predict(encode_to_folder(FEATURES[:9], tmp_path / "few"))
     matrix = MFRegressor(**QUICK, user="user", item="item")
-    with pytest.raises(ValueError, match="The folder has the fields .*encode_to_folder"):
+    with pytest.raises(ValueError, match=r"The folder has the fields .*encode_to_folder"):
         matrix.fit(folder, TABLE.y)
     with pytest.raises(ValueError, match="user and item must be names of columns"):
         matrix.set_params(user=0, item=1).fit(parquet, "y")

@@ -69,8 +69,8 @@ def rows_of(model, **categories):
         assert (codes >= 0).all()
         first = model.schema_.offsets[model.schema_.names.index(field)]
         index = torch.from_numpy(first + 1 + codes.astype(np.int64))
-        for table in (module.linear.weight, module.embedding.weight):
-            found.append(table.detach()[index].numpy().copy())
+        tables = module.linear.weight, module.embedding.weight
+        found += [table.detach()[index].numpy().copy() for table in tables]
     return found
 
 
@@ -332,7 +332,7 @@ def test_fewer_categories_than_ever_are_another_encoder_s():
     few = FieldEncoder().fit_transform(OLD[:3])
     for act in (model.predict, lambda X: model.partial_fit(X, Y_OLD[:3])):
         with pytest.raises(
-            ValueError, match="another schema than in fit. Encode all data with one"
+            ValueError, match=r"another schema than in fit\. Encode all data with one"
         ):
             act(few)
 

@@ -27,7 +27,7 @@ RNG = np.random.RandomState(0)
 USERS, ITEMS = list("abcdef"), [3, 5, 7, 11]
 X = pd.DataFrame({"user": RNG.choice(USERS, 200), "item": RNG.choice(ITEMS, 200)})
 Y = RNG.rand(200) + (X.user.map(ord) * X.item) % 7
-LABEL = (Y > Y.median()).astype(int)
+LABEL = Y.gt(Y.median()).astype(int)
 VECTORS = pd.DataFrame(RNG.randn(8, K), index=[*"abcd", "y", "z", "e", "f"])
 VECTORS.loc["c"] = np.nan
 KNOWN = list("abdef")

@@ -32,6 +32,7 @@ from sklearn.model_selection import train_test_split
 from sklearn_fm import (
     BagField,
     CategoryField,
+    DateField,
     DeepFMClassifier,
     FieldEncoder,
     FMClassifier,
@@ -186,19 +187,23 @@ def compare_bags(arguments: argparse.Namespace) -> None:
     ids = {"user": CategoryField(), "item": CategoryField()}
     liking = {"weights": "liking", "pooling": "mean", "truncate": "last"}
     shared = {"seen": BagField(vocabulary="item", linear=False, **liking)}
-    side = ["age", "gender", "occupation", "released", "time"]
+    side = ["age", "gender", "occupation", "released"]
     choices: dict[str, tuple[list[str], dict[str, Any]]] = {
         "ids": ([], {}),
         "+ genres (bag)": (["genres"], {}),
         "+ films seen (weighted bag, shares item's vocabulary)": (["seen", "liking"], shared),
         "+ genres + films seen": (["genres", "seen", "liking"], shared),
-        "+ all: genres, films seen, age, gender, occupation, year, time": (
+        "+ genres, films seen, age, gender, occupation, year": (
             ["genres", "seen", "liking", *side],
             shared,
         ),
-        "+ all, films seen in a vocabulary of their own": (
+        "the same, films seen in a vocabulary of their own": (
             ["genres", "seen", "liking", *side],
             {"seen": BagField(**liking)},
+        ),
+        "the same as the last but one, and the time of rating": (
+            ["genres", "seen", "liking", *side, "time"],
+            shared | {"time": DateField(parts=("age",))},
         ),
     }
     print("| MovieLens-100k u1 | fields | test RMSE | fit seconds |")

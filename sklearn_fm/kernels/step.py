@@ -315,7 +315,8 @@ def _add_gradient(
 ) -> None:
     """Add the gradient of an entry of row b to that of its index.
 
-    The value x_linear is that in the linear term.     `pooled` is the place of its field's sum, or -1 if its field is no more than itself.
+    The value x_linear is that in the linear term; `pooled` is the place of its field's sum, or
+    -1 if its field is no more than itself.
     """
     gv = L.K + L.C
     xs = fill(L, x)
@@ -363,7 +364,9 @@ def _update(
                 q = s.place[b * width + j] * L.work_width
                 pooled = (b * fields.n_pooled + p) * L.K if p >= 0 else -1
                 x1 = x * fields.linear[j]
-                _add_gradient(L, b, x, x1, q, s, pooled, de, (b * fields.n_fields + f) * L.K, has_de)
+                _add_gradient(
+                    L, b, x, x1, q, s, pooled, de, (b * fields.n_fields + f) * L.K, has_de
+                )
     else:
         for b in range(m):
             p0 = s.first_entry[b] - rows.starts[order[b]]
