@@ -116,7 +116,11 @@ def main():
     scratch = Path(tempfile.mkdtemp(dir=args.scratch))
     context = multiprocessing.get_context("spawn")
     # Pools of malloc and Arrow reserve memory that they may never use, which the limit counts.
-    os.environ |= {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
+    os.environ |= {
+        "ARROW_DEFAULT_MEMORY_POOL": "system",
+        "MALLOC_ARENA_MAX": "1",
+        "MALLOC_MMAP_THRESHOLD_": str(MB),
+    }
     print("| rows | Parquet MB | limit MB | fit | seconds | peak MB | epochs | AUC | log loss |")
     print("|---|---|---|---|---|---|---|---|---|")
     try:

@@ -342,6 +342,9 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
                 f"{field!r} is no field whose categories have a code each; fields are "
                 f"{list(self.encoders_)}."
             )
+        # Whatever is unknown here is no cell of a table that has to be refused.
+        encoder = copy.copy(encoder)
+        encoder.handle_unknown = "unknown"
         return encoder.transform(np.asarray(categories))
 
     def summary(self) -> pd.DataFrame:
