@@ -26,7 +26,7 @@ from .encoding.tables import as_table, is_polars
 from .folder import FieldFolder
 from .schema import FieldSchema
 
-__all__ = ["Encoded", "FieldInputMixin", "in_chunks"]
+__all__ = ["Encoded", "FieldInputMixin", "in_chunks", "read_target"]
 
 Encoded: TypeAlias = Any  # FieldArray, FieldFolder or csr_array
 
@@ -52,6 +52,33 @@ def in_chunks(X: Any, names: Sequence[str]) -> Iterator[Any]:
         yield from read_chunks(X, columns=names)
     else:
         yield X
+
+
+def read_target(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any]:
+    """Target and weights of a table on disk or a folder as arrays; others as they are.
+
+    Parameters
+    ----------
+    X : object
+        What a user passes as features.
+    y : array-like or str
+        Target, or the name of its column.
+    sample_weight : array-like, str or None
+        Weights, or the name of their column.
+
+    Returns
+    -------
+    y, sample_weight
+    """
+    if isinstance(X, FieldFolder):
+        y = X.y if y is None else y
+        sample_weight = X.sample_weight if sample_weight is None else sample_weight
+    if not is_table_on_disk(X):
+        return y, sample_weight
+    named = [name for name in (y, sample_weight) if isinstance(name, str)]
+    parts = [[np.array(t[name]) for name in named] for t in read_chunks(X, columns=named)]
+    columns = dict(zip(named, map(np.concatenate, zip(*parts, strict=True)), strict=True))
+    return tuple(columns[name] if isinstance(name, str) else name for name in (y, sample_weight))  # type: ignore[return-value]
 
 
 class FieldInputMixin:

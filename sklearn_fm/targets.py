@@ -16,6 +16,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
 from .checks import check_regression_target
+from .inputs import read_target
 from .parameters import StrOptions, estimator
 from .training.losses import BinaryLogLoss, Loss, MultinomialLogLoss, SquaredError
 
@@ -111,6 +112,24 @@ class FieldClassifierMixin(ClassifierMixin):
         """
         raw = self._raw(X)
         return self._loss.predict(raw)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Accuracy, as ClassifierMixin; y and the weights may be named for a table on disk.
+
+        Parameters
+        ----------
+        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
+            Features as in `fit`.
+        y : array-like of shape (n_rows,) or str, default=None
+            Labels; may be omitted for a FieldFolder that holds them.
+        sample_weight : array-like of shape (n_rows,) or str, default=None
+            Non-negative weights of the rows.
+
+        Returns
+        -------
+        float
+        """
+        return float(super().score(X, *read_target(X, y, sample_weight)))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Most probable class of each row.
@@ -230,6 +249,24 @@ class FieldRegressorMixin(RegressorMixin):
             Itself.
         """
         return self._partial_fit(X, y, sample_weight)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Coefficient of determination, as RegressorMixin; columns may be named, as in `fit`.
+
+        Parameters
+        ----------
+        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
+            Features as in `fit`.
+        y : array-like of shape (n_rows,) or str, default=None
+            Target; may be omitted for a FieldFolder that holds it.
+        sample_weight : array-like of shape (n_rows,) or str, default=None
+            Non-negative weights of the rows.
+
+        Returns
+        -------
+        float
+        """
+        return float(super().score(X, *read_target(X, y, sample_weight)))
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Expected target of each row.

@@ -699,3 +699,19 @@ def test_a_table_in_parquet_with_columns_of_no_interest(tmp_path, parquet):
     FEATURES[["user"]].to_parquet(tmp_path / "too_few.parquet")
     with pytest.raises(ValueError, match="tags"):
         model.predict(tmp_path / "too_few.parquet")
+
+
+def test_score_of_tables_on_disk(tmp_path):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"user": rng.integers(0, 9, 300).astype(str), "w": rng.integers(1, 4, 300)})
+    X["y"] = (X["user"].astype(int) > 4).astype(int)
+    X.to_parquet(tmp_path / "x.parquet")
+    path = str(tmp_path / "x.parquet")
+    for cls in (FMClassifier, FMRegressor):
+        model = cls(random_state=0).fit(X[["user"]], X["y"])
+        expected = model.score(X[["user"]], X["y"], X["w"])
+        assert model.score(path, "y", "w") == pytest.approx(expected)
+        folder = encode_to_folder(
+            path, tmp_path / cls.__name__, encoder=model.encoder_, target="y", sample_weight="w"
+        )
+        assert model.score(folder) == pytest.approx(expected)

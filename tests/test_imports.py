@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "pretrained": "schema numpy pandas",
     "inputs": "checks encoding folder data schema numpy scipy pandas sklearn",
     "epoch_events": "models training.prediction sklearn",
-    "targets": "checks parameters training schema numpy sklearn",
+    "targets": "checks inputs parameters training schema numpy sklearn",
     "base": "checks parameters settings inputs epoch_events pretrained encoding training models "
     "folder data schema numpy pandas scipy torch sklearn",
     "estimators": "base targets parameters encoding models layers folder data schema numpy scipy "

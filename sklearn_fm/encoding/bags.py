@@ -5,6 +5,7 @@ A category within a bag is coded by the same encoders as one in a cell of its ow
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -218,11 +219,18 @@ class BagEncoder(ColumnEncoder):
         most, lengths = self.max_length, bags.lengths
         if not len(lengths) or lengths.max() <= most:
             return bags
-        if self.field.truncate is None:
+        if self.field.truncate is None and self.field.max_length:
             row = int(np.argmax(lengths > most))
             raise ValueError(
                 f"Field {self.name!r} got a bag of {lengths[row]} values in row {row} but "
                 f"max_length={most}. Raise max_length, or pass truncate='first' or 'last'."
+            )
+        if self.field.truncate is None:
+            warnings.warn(
+                f"Field {self.name!r} got bags of up to {lengths.max()} values, but the longest in "
+                f"fit had {most}: only the first {most} of each are used. Pass BagField("
+                "max_length=...) to have room for more, or truncate= to say which to keep.",
+                stacklevel=2,
             )
         place = bags.places
         if self.field.truncate == "last":

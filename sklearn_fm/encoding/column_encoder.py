@@ -130,6 +130,7 @@ class ColumnEncoder:
             "vocabulary": self.vocabulary_name,
             "vocabulary_size": self.vocabulary_size,
             "slots": self.slots,
+            "pooling": self.pooling,
             "unknown_share": 0.0,
             "missing_share": self.n_missing / self.n_rows if self.n_rows else 0.0,
             "mean_length": 1.0,

@@ -213,7 +213,8 @@ def as_dates(values: Any, name: str) -> pd.Series:
             if not isinstance(cell, (date, np.datetime64)):
                 raise ValueError(
                     f"Field {name!r} is made of dates, but row {row} holds {cell!r} "
-                    f"({type(cell).__name__}). Turn the column into dates with pandas.to_datetime."
+                    f"({type(cell).__name__}). Turn the column into dates with pandas.to_datetime, "
+                    "which needs unit='s' for seconds since 1970."
                 )
     try:
         return pd.to_datetime(column).dt.as_unit("us")

@@ -22,6 +22,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_array, check
 from sklearn_fm.data import FieldArray
 from sklearn_fm.schema import FieldSchema
 
+from .categories import CategoryEncoder, HashEncoder
 from .columns import Columns, read_columns
 from .fields import Field, check_rules, frequency_rule, is_count, is_one_of, scaler_rule
 from .plan import Step, hash_large, items_of, make_plan
@@ -111,7 +112,9 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
     Integers are taken for ids if there are at least 100 different ones, each in two rows on
     average, they fill 95% of the range between the least (not negative) and the largest, and
     neighbours do not resemble each other in frequency (rank correlation below 0.85), as
-    ages and counts do. `summary` says so; `numeric` overrides it.
+    ages and counts do. So are integers of columns named like ids (id, user_id, movieId) if there
+    are at least 20 different ones, each in two rows on average. `summary` says so; `numeric`
+    overrides it. Other ids with gaps need `categorical`.
 
     Examples
     --------
@@ -337,14 +340,19 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         encoder = items_of(self.encoders_[field]) if field in self.encoders_ else None
-        if encoder is None or encoder.kind != "categorical" or encoder.slots > 1:
+        if not isinstance(encoder, (CategoryEncoder, HashEncoder)) or encoder.slots > 1:
+            coded = [
+                name
+                for name, other in self.encoders_.items()
+                if isinstance(items_of(other), CategoryEncoder)
+            ]
             raise ValueError(
-                f"{field!r} is no field whose categories have a code each; fields are "
-                f"{list(self.encoders_)}."
+                f"{field!r} is no field whose categories have a code each; these are {coded}."
             )
         # Whatever is unknown here is no cell of a table that has to be refused.
-        encoder = copy.copy(encoder)
-        encoder.handle_unknown = "unknown"
+        if isinstance(encoder, CategoryEncoder):
+            encoder = copy.copy(encoder)
+            encoder.handle_unknown = "unknown"
         return encoder.transform(np.asarray(categories))
 
     def summary(self) -> pd.DataFrame:
@@ -355,7 +363,8 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         DataFrame
             One row per field, by name: its kind; the columns it is made of; how it is
             encoded; the vocabulary's name; vocabulary_size, the rows of the table it reads;
-            slots; unknown_share, the share of categories in fit too rare for a code;
+            slots, and how they are pooled; unknown_share, the share of categories in fit too
+            rare for a code;
             missing_share, that of rows with nothing in the cell; mean_length and
             max_length of bags; bytes of memory of the encoder; and a note where the choice
             may surprise.

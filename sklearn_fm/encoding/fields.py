@@ -150,7 +150,8 @@ class BagField(CategoryField):
         Most categories of a bag; None for the length of the longest bag in fit. `partial_fit`
         leaves it as long as codes are kept, so a later bag may be too long for `transform`.
     truncate : {"first", "last"}, default=None
-        Which part of a longer bag to keep; None to raise.
+        Which part of a longer bag to keep. None raises an error if there is a `max_length`,
+        else keeps the first part and warns.
 
     Raises
     ------

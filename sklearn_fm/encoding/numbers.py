@@ -25,6 +25,8 @@ __all__ = ["NumberEncoder", "WaveEncoder", "as_numbers"]
 NUMBER_TYPES = (float, int, type(None), Real, Decimal, np.bool_)  # None is a missing number
 PANDAS_MISSING = {type(pd.NA), type(pd.NaT)}
 
+_LARGEST_LOG = np.log(np.finfo(np.float64).max)
+
 
 class NumberEncoder(ColumnEncoder):
     """One numeric field: the number itself, scaled if so wished; missing stays NaN.
@@ -178,7 +180,7 @@ class NumberEncoder(ColumnEncoder):
         if self.scaler_ is not None and present.any():
             column = np.asarray(self.scaler_.inverse_transform(numbers[present, None]))[:, 0]
             if self._is_log:
-                column = np.sign(column) * np.expm1(np.abs(column))
+                column = np.sign(column) * np.expm1(np.minimum(np.abs(column), _LARGEST_LOG))
             numbers[present] = column
         return numbers
 

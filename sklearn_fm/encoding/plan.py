@@ -5,6 +5,7 @@ It encodes nothing.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
@@ -25,7 +26,14 @@ __all__ = ["Step", "hash_large", "items_of", "look_like_ids", "make_plan"]
 
 _BINS = {"bins": "quantile", "uniform_bins": "uniform", "log_bins": "log"}
 _GUESSED_ID = "integers without gaps, taken for ids; numeric= overrides it"
+_NAMED_LIKE_ID = "integers of a column named like ids, taken for ids; numeric= overrides it"
+_TEXT_OF_DATES = "text that looks like dates; pandas.to_datetime makes dates of it"
 _PERHAPS_ID = "integers that may be ids; categorical= makes them so"
+
+
+#: Names such as id, user_id, movieId, ITEM-ID.
+_NAMED_ID = re.compile(r"(^|[^a-zA-Z])(id|ID|Id)$|[a-z](Id|ID)$")
+_DATE = re.compile(r"\d{4}-\d\d?-\d\d?([ T]|$)")
 
 
 @dataclass
@@ -52,7 +60,7 @@ class Step:
     @property
     def is_guessed_id(self) -> bool:
         """Whether the field was taken for an id because of its numbers."""
-        return self.note == _GUESSED_ID
+        return self.note in (_GUESSED_ID, _NAMED_LIKE_ID)
 
     def read(self, columns: Columns) -> Any:
         """The column, or a tuple of several."""
@@ -96,6 +104,7 @@ def make_plan(encoder: Any, X: Any, columns: Columns) -> list[Step]:
         of_names = tuple(names[k] for k in of)
         steps += [Step(made, of, of_names, note) for made in planner.make(name, field)]
     _check_vocabularies(steps)
+    _check_sharing(roles, steps)
     made_names = [step.encoder.name for step in steps]
     if twice := sorted({name for name in made_names if made_names.count(name) > 1}):
         raise ValueError(f"Columns and parts of dates make several fields named {twice}; rename.")
@@ -216,14 +225,24 @@ def _guess(encoder: Any, columns: Columns, j: int, name: str) -> tuple[Field, st
     if columns.is_date(j):
         return _guess_parts(columns.read(j), name), ""
     if not columns.is_number(j):
-        return CategoryField(), ""
+        cell = next((cell for cell in columns.read(j) if isinstance(cell, str)), "")
+        return CategoryField(), _TEXT_OF_DATES if _DATE.match(cell) else ""
     number = NumberField(scaler=encoder.scaler, n_bins=encoder.n_bins)
     if not columns.is_integer(j):
         return number, ""
-    are_ids = look_like_ids(as_numbers(columns.read(j), name))
+    numbers = as_numbers(columns.read(j), name)
+    are_ids = look_like_ids(numbers)
     if are_ids:
         return CategoryField(), _GUESSED_ID
+    if _NAMED_ID.search(name) and _repeat(numbers):
+        return CategoryField(), _NAMED_LIKE_ID
     return number, _PERHAPS_ID if are_ids is None else ""
+
+
+def _repeat(numbers: NDArray[np.float64]) -> bool:
+    """Whether whole numbers occur twice or more on average, and are not just a few."""
+    present = numbers[~np.isnan(numbers)]
+    return 20 <= len(np.unique(present)) <= len(present) / 2
 
 
 def _guess_parts(values: Any, name: str) -> DateField:
@@ -240,6 +259,18 @@ def _guess_parts(values: Any, name: str) -> DateField:
 
 def _has_weight_column(field: Field) -> TypeGuard[BagField]:
     return isinstance(field, BagField) and isinstance(field.weights, str)
+
+
+def _check_sharing(roles: dict[int, Field], steps: list[Step]) -> None:
+    """Raise if a field names a vocabulary that no other field has."""
+    known = [step.encoder.vocabulary_name for step in steps]
+    for field in roles.values():
+        name = getattr(field, "vocabulary", None)
+        if name is not None and known.count(name) == 1:
+            raise ValueError(
+                f"A field names the vocabulary {name!r}, but no other field has or names it; "
+                f"vocabularies are {sorted(set(known))}."
+            )
 
 
 def _check_vocabularies(steps: list[Step]) -> None:

@@ -66,11 +66,16 @@ class FolderRows(Rows):
         self._lengths = np.minimum(len(folder) - self._starts, self.block_rows)
         self._firsts = np.cumsum(self._lengths) - self._lengths  # among these rows
         if blocks is not None:
-            positions = _spread(self._starts, self._lengths).to(target.device)
-            target = target[positions]
+            target = self._pick(target)
             is_constant = weight.stride() == (0,)
-            weight = weight[:1].expand(len(target)) if is_constant else weight[positions]
+            weight = weight[:1].expand(len(target)) if is_constant else self._pick(weight)
         super().__init__(target, weight)
+
+    def _pick(self, numbers: Tensor) -> Tensor:
+        """Those of the blocks; positions would take more memory than they do."""
+        ends = self._starts + self._lengths
+        parts = [numbers[a:b] for a, b in zip(self._starts, ends, strict=True)]
+        return torch.cat(parts) if parts else numbers[:0]
 
     @property
     def n_units(self) -> int:

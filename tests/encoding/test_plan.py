@@ -368,3 +368,34 @@ def test_threads_give_the_same_codes():
     assert_array_equal(together.transform(X[::-1]), alone.transform(X[::-1]))
     with pytest.raises(ValueError, match="Field 'price' is numeric, but row 0 holds 'dear'"):
         together.transform(X.assign(price="dear"))
+
+
+def test_integers_of_columns_named_like_ids_are_ids():
+    """MovieLens' movieId has gaps; cut into 20 bins it told nearly nothing of the films."""
+    ids = np.random.default_rng(0).permutation(np.repeat(np.arange(50) ** 2, 4))
+    names = ["id", "user_id", "movieId", "ITEM-ID", "userID"]
+    encoder = FieldEncoder().fit(pd.DataFrame(dict.fromkeys(names, ids)))
+    assert set(encoder.schema_.kinds) == {"categorical"}
+    assert "named like ids" in encoder.summary().loc["movieId", "note"]
+    others = FieldEncoder().fit(pd.DataFrame(dict.fromkeys(["paid", "humid", "width"], ids)))
+    assert set(others.schema_.kinds) == {"binned"}
+    assert FieldEncoder(numeric=["id"]).fit(pd.DataFrame({"id": ids})).schema_.kinds == ("binned",)
+    rows = pd.DataFrame({"id": np.arange(200) * 3})
+    assert FieldEncoder().fit(rows).schema_.kinds == ("binned",)  # a number per row
+
+
+def test_a_vocabulary_that_no_other_field_has_is_a_slip():
+    X = pd.DataFrame({"film": ["a", "b"], "seen": [["a"], ["b"]]})
+    with pytest.raises(ValueError, match="names the vocabulary 'flm', but no other field has"):
+        FieldEncoder(fields={"seen": BagField(vocabulary="flm")}).fit(X)
+    both = {
+        name: field(vocabulary="v") for name, field in [("film", CategoryField), ("seen", BagField)]
+    }
+    assert FieldEncoder(fields=both).fit(X).schema_.vocabularies == ("v", "v")
+
+
+def test_text_that_looks_like_dates_is_remarked_upon():
+    X = pd.DataFrame({"when": ["2024-01-05", "2024-02-07 12:00"], "code": ["2024-x", "7"]})
+    notes = FieldEncoder().fit(X).summary()["note"]
+    assert "pandas.to_datetime" in notes["when"]
+    assert notes["code"] == ""
