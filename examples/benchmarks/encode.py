@@ -114,6 +114,8 @@ def print_throughput(options: argparse.Namespace) -> None:
     print("|---|" + "---|" * 2 * len(options.dtypes))
     tables = {dtype: make_table(options.rows, dtype) for dtype in options.dtypes}
     for name in make_encoders(next(iter(tables.values()))):
+        if options.encoders and not any(part in name for part in options.encoders):
+            continue
         cells = []
         for X in tables.values():
             encoder = make_encoders(X)[name]()
@@ -158,6 +160,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--dtypes", nargs="+", default=["str", "object"])
+    parser.add_argument("--encoders", nargs="*", help="parts of the names of those to run")
     parser.add_argument("--slow", action="store_true", help="time a peer's row, too")
     options = parser.parse_args()
     print_throughput(options)
