@@ -1,4 +1,4 @@
-"""Threads for compiled kernels: a barrier inside them, and a pool that runs them.
+"""Threads for compiled kernels: a barrier inside them, and workers that run them.
 
 Kernels are serial and release the interpreter's lock; each thread calls the same kernel with
 its part. numba's own threading layers are not used: one kills forked children, another aborts
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-__all__ = ["barrier", "make_sync", "run_parts"]
+__all__ = ["Workers", "barrier", "make_sync", "run_parts"]
 
 _ARRIVED, _ROUND, _ABORT = 0, 8, 16  # a cache line each
 _SPINS = 2000
@@ -91,15 +92,48 @@ def barrier(sync: Any, n_threads: int) -> None:
             _yield_core()
 
 
+class Workers:
+    """Threads that wait for work, each at a queue of its own.
+
+    Unlike a ThreadPoolExecutor, whose locks a Ctrl-C can leave locked for ever while work is handed
+    out, a SimpleQueue is never left half done.
+
+    Parameters
+    ----------
+    n_threads : int
+        Number of threads; they end with this object.
+    """
+
+    def __init__(self, n_threads: int) -> None:
+        self.inboxes: list[SimpleQueue[Any]] = [SimpleQueue() for _ in range(n_threads)]
+        for inbox in self.inboxes:
+            Thread(target=_serve, args=(inbox,), name="sklearn_fm", daemon=True).start()
+
+    def __del__(self) -> None:
+        for inbox in getattr(self, "inboxes", ()):
+            inbox.put(None)
+
+
+def _serve(inbox: SimpleQueue[Any]) -> None:
+    """Do what comes, until None comes."""
+    while (task := inbox.get()) is not None:
+        work, part, outbox = task
+        try:
+            outbox.put((part, work(part), None))
+        except BaseException as error:
+            outbox.put((part, None, error))
+        del task, work, outbox  # may hold large arrays
+
+
 def run_parts(
-    pool: ThreadPoolExecutor | None, n_parts: int, work: Callable[[int], Any], sync: NDArray[Any]
+    workers: Workers | None, n_parts: int, work: Callable[[int], Any], sync: NDArray[Any]
 ) -> list[Any]:
     """Call ``work(part)`` for all parts at the same time.
 
     Parameters
     ----------
-    pool : ThreadPoolExecutor or None
-        With at least `n_parts` threads; None to call in this thread, one part.
+    workers : Workers or None
+        At least `n_parts` threads; None to call in this thread, one part.
     n_parts : int
         Number of parts.
     work : callable
@@ -113,15 +147,31 @@ def run_parts(
     list
         Results in order.
     """
-    if pool is None or n_parts == 1:
+    if workers is None or n_parts == 1:
         return [work(0)]
-    futures: list[Any] = []
+    inboxes = workers.inboxes[:n_parts]
+    outbox: SimpleQueue[Any] = SimpleQueue()
+    n_started = 0
     try:
-        for part in range(n_parts):
-            futures.append(pool.submit(work, part))  # noqa: PERF401
-        return [future.result() for future in futures]
+        for part, inbox in enumerate(inboxes):
+            inbox.put((work, part, outbox))
+            n_started = part + 1
+        results = sorted((outbox.get() for _ in inboxes), key=lambda result: result[0])
     except BaseException:
-        if len(futures) < n_parts:
+        if n_started < n_parts:
             sync[_ABORT] = 1
-        wait(futures)
+        _wait_until_idle(inboxes)
         raise
+    for _, _, error in results:
+        if error is not None:
+            raise error
+    return [result for _, result, _ in results]
+
+
+def _wait_until_idle(inboxes: list[SimpleQueue[Any]]) -> None:
+    """Wait until all that was handed out is done: what is handed out last is done last."""
+    outbox: SimpleQueue[Any] = SimpleQueue()
+    for part, inbox in enumerate(inboxes):
+        inbox.put((int, part, outbox))
+    for _ in inboxes:
+        outbox.get()

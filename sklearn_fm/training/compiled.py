@@ -6,7 +6,6 @@ parameters are views of it. What a kernel computes is told in ``kernels``.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from ..kernels.rules import Step, settle
 from ..kernels.step import LOSSES, Scratch, Team, gather, scatter, train_fm
 from ..kernels.step import Loss as KernelLoss
 from ..kernels.step import Rows as Entries
-from ..kernels.threads import make_sync, run_parts
+from ..kernels.threads import Workers, make_sync, run_parts
 from ..models.base import FieldModel
 from .batching import Batch, Rows
 from .losses import BinaryLogLoss, Loss, SquaredError
@@ -56,9 +55,9 @@ class CompiledStepper(Stepper):
         self._clock = 0.0
         self._paid = torch.zeros(2, dtype=torch.float64)  # of the linear term, for "ftrl"
         self._sync = make_sync()
-        self._pool: ThreadPoolExecutor | None = None
+        self._workers: Workers | None = None
         if options.n_threads > 1:
-            self._pool = ThreadPoolExecutor(options.n_threads, "sklearn_fm")
+            self._workers = Workers(options.n_threads)
         self._scratch: list[Scratch] = []
         self._n_pooled = make_fields(model.schema, model.pair_slots).n_pooled
         self._e = torch.zeros(0, 0)
@@ -125,7 +124,7 @@ class CompiledStepper(Stepper):
             first, last = n_rows * part // n_parts, n_rows * (part + 1) // n_parts
             settle(self.layout, self.table, first, last, step)
 
-        run_parts(self._pool, n_parts, work, self._sync)
+        run_parts(self._workers, n_parts, work, self._sync)
         self._clock = 0.0
 
     def table_state(self) -> dict[str, Tensor]:
@@ -249,7 +248,7 @@ class CompiledStepper(Stepper):
                 teams[part],
             )
 
-        run_parts(self._pool, n_parts, work, self._sync)
+        run_parts(self._workers, n_parts, work, self._sync)
         self._advance(float(shares.sum()))
         self.optimizer.step()  # of nothing, but schedulers want to see it
         bad = np.flatnonzero(~np.isfinite(losses))
@@ -281,7 +280,7 @@ class CompiledStepper(Stepper):
 
         teams = [Team(part, n_parts, self._sync, 0, 1) for part in range(n_parts)]
         counts = run_parts(
-            self._pool,
+            self._workers,
             n_parts,
             lambda part: gather(
                 L,
@@ -322,7 +321,7 @@ class CompiledStepper(Stepper):
         share = float(batch.weight.sum()) / self.total_weight
         self._finish_dense_gradients(share)
         run_parts(
-            self._pool,
+            self._workers,
             n_parts,
             lambda part: scatter(
                 L,

@@ -6,7 +6,6 @@ On a CPU the sums of embeddings come from the compiled kernels, else from torch.
 from __future__ import annotations
 
 import contextlib
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -145,6 +144,7 @@ def _by_kernels(
     n_threads: int,
 ) -> NDArray[np.float32]:
     from ..kernels.predict import read
+    from ..kernels.threads import Workers, make_sync, run_parts
 
     n_rows, K = len(order), layout.K
     width = entries.width or -(-len(entries.columns) // max(len(entries.starts) - 1, 1))
@@ -159,11 +159,8 @@ def _by_kernels(
             some = cuts[part], cuts[part + 1]
             read(layout, table, entries, order, *some, raw, nothing, nothing, whole)
 
-        if n_parts == 1:
-            work(0)
-        else:
-            with ThreadPoolExecutor(n_parts) as pool:
-                list(pool.map(work, range(n_parts)))
+        workers = Workers(n_parts) if n_parts > 1 else None
+        run_parts(workers, n_parts, work, make_sync())
         return raw
     batch_size = min(max(_KERNEL_NUMBERS // max(width * K, 1), 1), max(n_rows, 1))
     model.eval()
