@@ -246,6 +246,7 @@ def test_object_arrays(X, scaler):
         FieldArray(np.asarray(codes), encoder.schema_).indices_and_values()
 
 
+@pytest.mark.filterwarnings("ignore:Field .* got bags of up to:UserWarning")
 @EVERY
 @given(X=tables(), more=tables())
 def test_later_chunks(X, more):
