@@ -429,7 +429,9 @@ def _texts(numbers: NDArray[Any]) -> list[str]:
     """Numbers as the fewest digits that tell them apart in their type."""
     if numbers.dtype.kind == "f" and numbers.itemsize != 8:
         return [str(number).removesuffix(".0") for number in numbers]  # float would show more
-    return [str(number).removesuffix(".0") for number in (numbers + 0).tolist()]
+    if numbers.dtype.kind == "b":
+        numbers = numbers.astype(np.int8)
+    return [str(number).removesuffix(".0") for number in numbers.tolist()]
 
 
 def _joined(texts: list[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

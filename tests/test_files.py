@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.datasets import dump_svmlight_file, load_svmlight_file
@@ -435,6 +435,7 @@ def test_a_file_of_text_is_refused():
         min_size=1,
     )
 )
+@example([-0.0])
 def test_numbers_survive_the_round_trip(numbers):
     X = sparse.csr_array((np.array(numbers), np.arange(len(numbers)), [0, len(numbers)]))
     again, y = load_libsvm(as_file(dumped(dump_libsvm, X, numbers[:1])))

@@ -264,11 +264,12 @@ def _has_weight_column(field: Field) -> TypeGuard[BagField]:
 def _check_sharing(roles: dict[int, Field], steps: list[Step]) -> None:
     """Raise if a field names a vocabulary that no other field has."""
     known = [step.encoder.vocabulary_name for step in steps]
-    for field in roles.values():
-        name = getattr(field, "vocabulary", None)
+    named = [(step, getattr(roles.get(step.columns[0]), "vocabulary", None)) for step in steps]
+    for step, name in named:
         if name is not None and known.count(name) == 1:
             raise ValueError(
-                f"A field names the vocabulary {name!r}, but no other field has or names it; "
+                f"Field {step.encoder.name!r} names the vocabulary {name!r}, but no other field has "
+                "or names it; "
                 f"vocabularies are {sorted(set(known))}."
             )
 
