@@ -45,7 +45,7 @@ from .training.prediction import pack_tables, predict_encoded
 from .training.streaming import fits_in_memory
 from .training.threads import count_threads
 
-__all__ = ["BaseFieldEstimator"]
+__all__ = ["BaseFieldEstimator", "mean_fields"]
 
 # L-BFGS is the choice where a pass over all rows costs a few milliseconds.
 _SMALL_ENTRIES = 100_000
@@ -328,7 +328,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
                 some,
                 target,
                 self.schema_,
-                self._learning_rate(_mean_fields(encoded)),
+                self._learning_rate(mean_fields(encoded)),
                 regression=isinstance(self._loss, SquaredError),
             )
             raise DivergenceError(
@@ -411,7 +411,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         self, encoded: Encoded, weight: NDArray[np.float64], *, one_pass: bool = False
     ) -> Plan:
         scale = 1 / _mean(weight)  # weights are trained with mean 1
-        slots = _mean_fields(encoded)
+        slots = mean_fields(encoded)
         pairs = max(slots * (slots - 1) / 2, 1.0)
         priors: dict[str, Any] = {
             "linear": slots,
@@ -635,8 +635,18 @@ def _mean(weight: NDArray[np.float64]) -> float:
     return float(weight.sum() / np.count_nonzero(weight))
 
 
-def _mean_fields(encoded: Encoded) -> float:
-    """Fields of an average row: entries of a sparse matrix, 1 where it stores fewer."""
+def mean_fields(encoded: Encoded) -> float:
+    """Fields of an average row: entries of a sparse matrix, 1 where it stores fewer.
+
+    Parameters
+    ----------
+    encoded : FieldArray, FieldFolder or csr_array
+        Encoded rows.
+
+    Returns
+    -------
+    float
+    """
     if isinstance(encoded, (FieldArray, FieldFolder)):
         schema = encoded.schema
         return float(schema.n_fields if schema is not None else encoded.shape[1])

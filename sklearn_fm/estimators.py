@@ -22,6 +22,7 @@ from .models.deepfm import DeepFM
 from .models.fm import FM
 from .models.mf import MF
 from .parameters import Interval, StrOptions, estimator
+from .sampling import SampledClassifierMixin, SampledRegressorMixin, WithBlockSolvers
 from .targets import FieldClassifierMixin, FieldRegressorMixin
 
 __all__ = [
@@ -50,7 +51,7 @@ class _WithPairs(BaseFieldEstimator):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"pair_slots": ["boolean"]}
 
 
-class _FM(_WithPairs):
+class _FM(_WithPairs, WithBlockSolvers):
     _module_class = FM
 
 
@@ -110,7 +111,7 @@ class _DeepFM(_WithPairs, _WithMLP):
 
 
 @estimator
-class _MF(_WithMLP):
+class _MF(_WithMLP, WithBlockSolvers):
     """Matrix factorization: every column holds ids.
 
     Parameters
@@ -196,7 +197,7 @@ class _MF(_WithMLP):
 
 
 @estimator
-class FMClassifier(FieldClassifierMixin, _FM):
+class FMClassifier(SampledClassifierMixin, _FM):
     """Factorization machine for classification.
 
     raw(x) = bias + sum_s w_s x_s + sum_{f<g} <e_f, e_g>, where e_f = sum_{s in f} v_s x_s is the
@@ -228,7 +229,7 @@ class FMClassifier(FieldClassifierMixin, _FM):
 
 
 @estimator
-class FMRegressor(FieldRegressorMixin, _FM):
+class FMRegressor(SampledRegressorMixin, _FM):
     """Factorization machine for regression.
 
     raw(x) = bias + sum_s w_s x_s + sum_{f<g} <e_f, e_g>, where e_f = sum_{s in f} v_s x_s is the
@@ -294,7 +295,7 @@ class DeepFMRegressor(FieldRegressorMixin, _DeepFM):
 
 
 @estimator
-class MFRegressor(FieldRegressorMixin, _MF):
+class MFRegressor(SampledRegressorMixin, _MF):
     """Matrix factorization with biases, for ratings.
 
     raw(u, i) = bias + b_u + b_i + <p_u, q_i>, or an MLP of (p_u, q_i) in place of the dot

@@ -43,9 +43,10 @@ def estimator(cls: type[T]) -> type[T]:
         If a field is documented or constrained nowhere.
     """
     made: Any = dataclasses.dataclass(kw_only=True, eq=False, repr=False)(cls)
+    made._own_constraints = made.__dict__.get("_parameter_constraints", {})
     constraints: dict[str, list[Any]] = {}
     for base in reversed(made.__mro__):
-        constraints.update(base.__dict__.get("_parameter_constraints", {}))
+        constraints.update(base.__dict__.get("_own_constraints", {}))
     made._parameter_constraints = constraints
     if made.__doc__ and "{parameters}" in made.__doc__:
         fields = {field.name: field.default for field in dataclasses.fields(made)}

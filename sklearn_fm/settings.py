@@ -41,7 +41,7 @@ class SharedParameters(BaseEstimator):
     learning_rate : float or None
         Step size for the tables; None for the solver's own: 1.5 / n_fields, 0.2 at most
         (0.05 for MFRegressor), for "adagrad" and "ftrl", 0.001 for "adam", 0.1 for "sgd".
-        Not used by "lbfgs".
+        Mini-batch solvers only.
     learning_rate_schedule : {"constant", "one_cycle", "reduce_on_plateau"}
         "one_cycle" rises to the learning rate and falls to almost 0 over `max_epochs`;
         "reduce_on_plateau" divides by 10 when the validation loss stalls for two epochs.

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "encoding": "kernels folder data schema numpy scipy pandas pyarrow joblib sklearn",
     "training": "kernels folder data schema models layers numpy scipy pandas torch skorch joblib "
     "threadpoolctl tqdm sklearn.metrics",
+    "solvers": "kernels data schema models torch numpy scipy",
     "parameters": "numpy sklearn",
     "settings": "parameters schema sklearn",
     "checks": "data schema numpy scipy pandas sklearn",
@@ -34,8 +35,10 @@ MAY_IMPORT = {
     "targets": "checks inputs parameters training schema numpy sklearn",
     "base": "checks parameters settings inputs epoch_events pretrained encoding training models "
     "folder data schema numpy pandas scipy torch sklearn",
-    "estimators": "base targets parameters encoding models layers folder data schema numpy scipy "
-    "sklearn",
+    "sampling": "base inputs targets parameters solvers training models folder data numpy pandas "
+    "scipy torch joblib sklearn",
+    "estimators": "base sampling targets parameters encoding models layers folder data schema "
+    "numpy scipy sklearn",
 }
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -268,9 +268,8 @@ def _check_sharing(roles: dict[int, Field], steps: list[Step]) -> None:
     for step, name in named:
         if name is not None and known.count(name) == 1:
             raise ValueError(
-                f"Field {step.encoder.name!r} names the vocabulary {name!r}, but no other field has "
-                "or names it; "
-                f"vocabularies are {sorted(set(known))}."
+                f"Field {step.encoder.name!r} names the vocabulary {name!r}, but no other field "
+                f"has or names it; vocabularies are {sorted(set(known))}."
             )
 
 

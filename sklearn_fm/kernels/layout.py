@@ -27,7 +27,7 @@ from numba.extending import (
     unbox,
 )
 
-__all__ = ["ADAGRAD", "ADAM", "FTRL", "NONE", "RULES", "SGD", "Layout"]
+__all__ = ["ADAGRAD", "ADAM", "FTRL", "NONE", "RULES", "SGD", "BlockLayout", "Layout"]
 
 NONE, ADAGRAD, ADAM, SGD, FTRL = range(5)
 RULES = {"none": NONE, "adagrad": ADAGRAD, "adam": ADAM, "sgd": SGD, "ftrl": FTRL}
@@ -50,6 +50,16 @@ class Layout:
     embedding_dim: int
     n_outputs: int
     solver: str = "none"
+
+    @property
+    def number(self) -> types.Float:
+        """Type of the numbers."""
+        return types.float32
+
+    @property
+    def compiled(self) -> Layout:
+        """The layout that stands for all of its room."""
+        return Layout(self.K, self.n_outputs, self.solver)
 
     @property
     def lanes(self) -> int:
@@ -117,24 +127,70 @@ class Layout:
         return used + -used % 8
 
 
+@dataclass(frozen=True)
+class BlockLayout:
+    """Where the parts of a block stand: the vector and the weight of one index, updated at once.
+
+    A row of the table is [ v_1 .. v_K, padding | w ], a row of the statistics of a block [ v | w,
+    residual, padding ], all in float64.
+
+    Parameters
+    ----------
+    embedding_dim : int
+        Width of a vector.
+    """
+
+    embedding_dim: int
+
+    @property
+    def number(self) -> types.Float:
+        """Type of the numbers."""
+        return types.float64
+
+    @property
+    def lanes(self) -> int:
+        """Numbers that a kernel takes at once."""
+        return 4 if self.embedding_dim <= 4 else 8
+
+    @property
+    def K(self) -> int:
+        """Room for a vector: `embedding_dim` rounded up to whole registers."""
+        return self.embedding_dim + -self.embedding_dim % self.lanes
+
+    @property
+    def width(self) -> int:
+        """Room for a vector, a weight and a residual."""
+        return self.K + self.lanes
+
+    @property
+    def compiled(self) -> BlockLayout:
+        """The layout that stands for all of its room."""
+        return BlockLayout(self.K)
+
+
 class _LayoutType(types.Type):
     """A layout to numba: no content at run time, all of it in the type."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout | BlockLayout) -> None:
         # Vectors of equal room share their kernels.
-        self.layout = Layout(layout.K, layout.n_outputs, layout.solver)
-        super().__init__(name=f"Layout({self.layout})")
+        self.layout = layout.compiled
+        super().__init__(name=f"{self.layout}")
 
     @property
     def lanes(self) -> int:
         return self.layout.lanes
+
+    @property
+    def number(self) -> types.Float:
+        return self.layout.number
 
 
 register_model(_LayoutType)(models.OpaqueModel)
 
 
 @typeof_impl.register(Layout)
-def _type_of_layout(layout: Layout, context: Any) -> _LayoutType:
+@typeof_impl.register(BlockLayout)
+def _type_of_layout(layout: Layout | BlockLayout, context: Any) -> _LayoutType:
     return _LayoutType(layout)
 
 
@@ -150,6 +206,6 @@ def _constant(name: str) -> None:
         return lambda layout: number
 
 
-for _name, _value in vars(Layout).items():
-    if isinstance(_value, property):
+for _name in {**vars(Layout), **vars(BlockLayout)}:
+    if not _name.startswith("_") and _name not in ("number", "compiled"):
         _constant(_name)

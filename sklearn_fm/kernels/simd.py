@@ -1,9 +1,10 @@
-"""A short vector of float32 as a numba type, so that a row's coordinates stay in registers.
+"""A short vector of floats as a numba type, so that a row's coordinates stay in registers.
 
 The trick, in one place: numba keeps no array in registers, but a value of type ``<n x float>``
-does, and LLVM turns it into SSE, AVX or NEON instructions. The number of lanes comes from the
-type of the layout: kernels stay functions of a module, which numba's disk cache can find
-again, where closures over n could not. Nothing here knows what the numbers mean.
+does, and LLVM turns it into SSE, AVX or NEON instructions. The number of lanes and whether they
+are float32 or float64 come from the type of the layout: kernels stay functions of a module, which
+numba's disk cache can find again, where closures over n could not. Nothing here knows what the
+numbers mean.
 """
 
 from __future__ import annotations
@@ -16,24 +17,32 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
-__all__ = ["as_int32", "fill", "load", "pointer", "prefetch", "root", "store", "total"]
+__all__ = ["as_int32", "fill", "load", "multiply_add", "pointer"]
+__all__ += ["prefetch", "root", "store", "total"]
 
-_FLOAT = ir.FloatType()
 _INT32 = ir.IntType(32)
 
 
 class Vector(types.Type):
-    """``n`` numbers of float32."""
+    """``n`` numbers of float32 or float64."""
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, number: Any) -> None:
         self.n = n
-        super().__init__(name=f"Vector{n}")
+        self.number = number
+        of = ir.FloatType() if number.bitwidth == 32 else ir.DoubleType()
+        self.of = ir.VectorType(of, n)
+        super().__init__(name=f"Vector{n}{number}")
+
+    @classmethod
+    def fitting(cls, layout: Any) -> Vector:
+        """What the kernels of a layout work with."""
+        return cls(layout.lanes, layout.number)
 
 
 @register_model(Vector)
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager: Any, vector: Vector) -> None:
-        super().__init__(manager, vector, ir.VectorType(_FLOAT, vector.n))
+        super().__init__(manager, vector, vector.of)
 
 
 @intrinsic
@@ -67,14 +76,14 @@ def _address(builder: Any, start: Any, offset: Any, target: Any) -> Any:
 @intrinsic
 def load(typing_context: Any, layout: Any, start: Any, offset: Any) -> Any:
     """``start[offset : offset + layout.lanes]`` as a vector."""
-    n = layout.lanes
+    kind = Vector.fitting(layout)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector = builder.load(_address(builder, args[1], args[2], ir.VectorType(_FLOAT, n)))
-        vector.align = 4
+        vector = builder.load(_address(builder, args[1], args[2], kind.of))
+        vector.align = kind.number.bitwidth // 8
         return vector
 
-    return Vector(n)(layout, start, types.intp), generate
+    return kind(layout, start, types.intp), generate
 
 
 @intrinsic
@@ -82,7 +91,8 @@ def store(typing_context: Any, start: Any, offset: Any, vector: Any) -> Any:
     """``start[offset : offset + n] = vector``."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[2], _address(builder, args[0], args[1], args[2].type)).align = 4
+        address = _address(builder, args[0], args[1], args[2].type)
+        builder.store(args[2], address).align = vector.number.bitwidth // 8
         return context.get_dummy_value()
 
     return types.void(start, types.intp, vector), generate
@@ -107,15 +117,15 @@ def prefetch(typing_context: Any, start: Any, offset: Any) -> Any:
 @intrinsic
 def fill(typing_context: Any, layout: Any, number: Any) -> Any:
     """One number in every lane."""
-    n = layout.lanes
+    kind = Vector.fitting(layout)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        nothing = ir.Constant(ir.VectorType(_FLOAT, n), ir.Undefined)
+        nothing = ir.Constant(kind.of, ir.Undefined)
         first = builder.insert_element(nothing, args[1], ir.Constant(_INT32, 0))
-        zeros = ir.Constant(ir.VectorType(_INT32, n), [0] * n)
+        zeros = ir.Constant(ir.VectorType(_INT32, kind.n), [0] * kind.n)
         return builder.shuffle_vector(first, nothing, zeros)
 
-    return Vector(n)(layout, types.float32), generate
+    return kind(layout, kind.number), generate
 
 
 @intrinsic
@@ -139,7 +149,22 @@ def total(typing_context: Any, vector: Any) -> Any:
             part = builder.fadd(*halves)
         return builder.extract_element(part, ir.Constant(_INT32, 0))
 
-    return types.float32(vector), generate
+    return vector.number(vector), generate
+
+
+@intrinsic
+def multiply_add(typing_context: Any, left: Any, right: Any, sum_: Any) -> Any:
+    """``left * right + sum_``, rounded once where the processor can."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = args[0].type
+        name = f"llvm.fmuladd.v{left.n}f{left.number.bitwidth}"
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(kind, [kind] * 3), name
+        )
+        return builder.call(function, args)
+
+    return left(left, left, left), generate
 
 
 @intrinsic
@@ -148,8 +173,9 @@ def root(typing_context: Any, vector: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = args[0].type
+        name = f"llvm.sqrt.v{vector.n}f{vector.number.bitwidth}"
         function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(kind, [kind]), f"llvm.sqrt.v{kind.count}f32"
+            builder.module, ir.FunctionType(kind, [kind]), name
         )
         return builder.call(function, args)
 

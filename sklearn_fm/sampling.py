@@ -1,0 +1,788 @@
+"""Solvers that update the block of one index at a time: their parameters, fits and predictions.
+
+"als" moves each block to its optimum, "gibbs" draws it from its posterior; the arithmetic is in
+``solvers``.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+import joblib
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.special import logit
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from .base import BaseFieldEstimator, mean_fields
+from .data import FieldArray
+from .folder import FieldFolder
+from .inputs import Encoded, in_chunks
+from .models.base import FieldModel
+from .parameters import Interval, StrOptions, estimator
+from .solvers.als import Descent, Watched, descend
+from .solvers.convergence import effective_size, split_r_hat
+from .solvers.design import Design, make_design
+from .solvers.gibbs import Chain, Plan, sample
+from .solvers.hyperprior import FixedPrior, Hyperprior, make_hyperprior
+from .solvers.likelihoods import (
+    NOISE_SHAPE,
+    Gaussian,
+    Likelihood,
+    MultinomialProbit,
+    OrdinalProbit,
+    Probit,
+)
+from .solvers.machine import Machine, make_machine
+from .solvers.posterior import (
+    Posterior,
+    Raw,
+    multinomial_probabilities,
+    normal_quantiles,
+    ordinal_probabilities,
+    prior_of_index,
+    probit_probabilities,
+)
+from .targets import FieldClassifierMixin, FieldRegressorMixin
+from .training.fitting import Outcome
+from .training.losses import Loss, SquaredError
+from .training.prediction import pack_tables
+from .training.threads import count_threads, limit_threads
+
+__all__ = ["SampledClassifierMixin", "SampledRegressorMixin", "WithBlockSolvers"]
+
+_MOST_LEVELS = 100
+_MOST_R_HAT = 1.1
+_MOST_MORE = 10  # times the sweeps so far that a warning asks for
+
+
+@estimator
+class WithBlockSolvers(BaseFieldEstimator):
+    """Families whose raw prediction is linear in the weights of any one index.
+
+    Parameters
+    ----------
+    solver : {"auto", "adagrad", "adam", "sgd", "ftrl", "lbfgs", "als", "gibbs"}
+        How the model is fitted. All but "gibbs" minimize the objective
+
+            sum_i sample_weight_i * loss_i + l2_linear/2 |w|^2 + l2_embedding/2 |V|^2
+            + l2_dense/2 |MLP|^2.
+
+        "lbfgs" takes all rows at once in float64; it is deterministic
+        and weighs rows exactly. "adagrad", "adam", "sgd" and "ftrl" step on mini-batches and update
+        only the rows of the tables that occur, by the rule of that name; the shrinking that the
+        penalties owe to the other rows is caught up when they occur next, or at the
+        end of the epoch. "ftrl" is FTRL-proximal for the linear term and the bias and
+        Adagrad for the rest. "als" (regression) moves the vector and weight of one index
+        after the other to their joint optimum, in closed form. "gibbs" draws from the
+        posterior instead and averages predictions over draws, which is the most accurate where
+        ids have few rows each, takes no validation rows, learning rate or penalties, and
+        gives standard deviations; it takes minutes where "adagrad" takes seconds. "auto" is
+        "lbfgs" for small data (unless a parameter that only
+        mini-batches can honour is set), "ftrl" if there is an `l1_linear`, "gibbs" for an ordinal
+        `loss`, else "adagrad" for the tables; dense layers are then trained by Adam.
+    n_sweeps : int
+        Draws of all weights that "gibbs" takes.
+    n_burn : int or "auto"
+        Sweeps of "gibbs" whose draws are left out of predictions; "auto" for a tenth of them.
+    thin : int or "auto"
+        "gibbs" keeps the draw of every so many sweeps; "auto" for all that fit into 512 MB, ten
+        at least. A draw takes 4 bytes per weight, here, in a pickle, and in each copy.
+    hyperprior : {"half-t", "wishart"}
+        What "gibbs" takes for the distribution of the embeddings and weights of a vocabulary
+        when `l2_linear` and `l2_embedding` are "auto": normal, its mean and covariance drawn
+        along. "half-t" lets standard deviations adapt to the data (Huang, Wand 2013),
+        "wishart" has a fixed scale (Salakhutdinov, Mnih 2008). With `l2_linear` and `l2_embedding`
+        given, weights are independent with mean 0 and these precisions.
+    hyperprior_scale : float
+        Scale of the hyperprior: of standard deviations for "half-t", whose tail is wide, while
+        "wishart" holds on to it.
+
+    Attributes
+    ----------
+    posterior_ : Posterior or None
+        Draws of "gibbs"; `module_` has the weights of the last one.
+    convergence_ : DataFrame or None
+        Split R-hat and effective sample size of what "gibbs" watches: the training error, the
+        precision of the noise, and the raw predictions of 64 training rows, whose
+        least favourable tenth counts.
+    """
+
+    n_sweeps: int = 500
+    n_burn: int | Literal["auto"] = "auto"
+    thin: int | Literal["auto"] = "auto"
+    hyperprior: str = "half-t"
+    hyperprior_scale: float = 1.0
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "solver": [StrOptions({"auto", "adagrad", "adam", "sgd", "ftrl", "lbfgs", "als", "gibbs"})],
+        "n_sweeps": [Interval(Integral, 1, None, closed="left")],
+        "n_burn": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
+        "thin": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "hyperprior": [StrOptions({"half-t", "wishart"})],
+        "hyperprior_scale": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    if TYPE_CHECKING:
+        _make_likelihood: Callable[..., Likelihood]
+        _link_mean: Callable[[Raw], NDArray[np.float64]]
+        _chain: dict[str, Any]
+
+    # -- choice ------------------------------------------------------------------------
+
+    def _pick_solver(self, encoded: Encoded, *, one_pass: bool) -> str:
+        solver = "gibbs" if self._needs_draws() and self.solver == "auto" else self.solver
+        if self._needs_draws() and solver != "gibbs":
+            raise ValueError(f"loss='ordinal' needs solver='gibbs' (or 'auto'), got {solver!r}.")
+        if solver not in ("als", "gibbs"):
+            return super()._pick_solver(encoded, one_pass=one_pass)
+        refused = {
+            "callbacks of skorch": bool(self.callbacks),
+            "pretrained embeddings": bool(self.pretrained),
+            "an l1_linear": self.l1_linear > 0,
+            "hidden layers": bool(getattr(self, "hidden_layer_sizes", ())),
+            "partial_fit": one_pass,
+            "rows larger than memory": isinstance(encoded, FieldFolder),
+        }
+        if solver == "gibbs":
+            refused["early stopping"] = self.early_stopping is True
+            n_auto = (self.l2_linear, self.l2_embedding).count("auto")
+            refused["one of l2_linear and l2_embedding without the other"] = n_auto == 1
+            if self._burn() >= self.n_sweeps:
+                raise ValueError(
+                    f"n_burn={self.n_burn} must be less than n_sweeps={self.n_sweeps}, or nothing "
+                    "is left to predict by."
+                )
+        elif not isinstance(self, FieldRegressorMixin):
+            refused["classes: it minimizes squared error"] = True
+        wrong = [what for what, is_so in refused.items() if is_so]
+        if wrong:
+            raise ValueError(
+                f"solver={solver!r} does not take {wrong[0]}. Use another solver, such as 'adagrad'"
+                ", or leave it out."
+            )
+        return solver
+
+    def _needs_draws(self) -> bool:
+        """Whether only "gibbs" can fit the loss."""
+        return False
+
+    def _burn(self) -> int:
+        return self.n_sweeps // 10 if self.n_burn == "auto" else self.n_burn
+
+    # -- fit ---------------------------------------------------------------------------
+
+    def _train(
+        self,
+        encoded: Encoded,
+        target: NDArray[np.float64],
+        weight: NDArray[np.float64],
+        scratch: ExitStack,
+        *,
+        go_on: bool,
+        eval_set: Any = None,
+        on_epoch: Callable[[FieldModel], bool] | None = None,
+        **of_steps: Any,
+    ) -> Outcome:
+        before = getattr(self, "solver_", None) if go_on else None
+        self.solver_ = self._pick_solver(encoded, one_pass=of_steps.get("one_pass", False))
+        self.posterior_: Any = None if before != "gibbs" else self.posterior_
+        self.convergence_: pd.DataFrame | None = None
+        if self.solver_ not in ("als", "gibbs"):
+            self.posterior_ = None
+            return super()._train(
+                encoded,
+                target,
+                weight,
+                scratch,
+                go_on=go_on,
+                eval_set=eval_set,
+                on_epoch=on_epoch,
+                **of_steps,
+            )
+        if not go_on:
+            self._loss = self._make_loss(target, weight)
+        order = _order_of_rows(encoded)
+        encoded, target, weight = encoded[order], target[order], weight[order]
+        with limit_threads(count_threads(self.n_jobs)):  # of BLAS
+            if self.solver_ == "als":
+                return self._descend(
+                    encoded,
+                    target,
+                    weight,
+                    scratch,
+                    go_on=go_on,
+                    eval_set=eval_set,
+                    on_epoch=on_epoch,
+                )
+            if eval_set is not None:
+                raise ValueError(
+                    "solver='gibbs' needs no rows to watch, so it takes no eval_set. Score the "
+                    "fitted model on them."
+                )
+            return self._sample(encoded, target, weight, go_on=before == "gibbs", on_epoch=on_epoch)
+
+    def _descend(
+        self,
+        encoded: Encoded,
+        target: NDArray[np.float64],
+        weight: NDArray[np.float64],
+        scratch: ExitStack,
+        *,
+        go_on: bool,
+        eval_set: Any,
+        on_epoch: Callable[[FieldModel], bool] | None,
+    ) -> Outcome:
+        """Fit by block coordinate descent, along a path of priors while validation rows gain."""
+        rng = check_random_state(self.random_state)
+        seed = int(rng.randint(2**31 - 1))
+        y = self._loss.encode(target)
+        plan = self._make_plan(encoded, weight)
+        scale = float(weight.sum() / np.count_nonzero(weight))  # of weights, against their mean
+        options = plan.options
+        prior = {"linear": options.l2_linear * scale, "embedding": options.l2_embedding * scale}
+        bias = np.average(y, weights=weight, keepdims=True)
+        module = copy.deepcopy(self._grow_module(seed)) if go_on else None
+        module = module or self._start_module(torch.from_numpy(bias), seed)
+        start = Descent(float(module.bias.detach()[0]), _read_module(module))
+
+        def machine_at(rows: Encoded, y: NDArray[np.float64]) -> Machine:
+            machine = self._make_machine(rows)
+            machine.set_residuals(y - start.bias, np.ones(len(y)))
+            return machine
+
+        def on_sweep(now: Descent) -> bool:
+            if self.verbose:
+                print(_line(now.records[-1]))
+            if on_epoch is None:
+                return False
+            _write_module(module, now.table[None], [now.bias])
+            return on_epoch(module)
+
+        rows: Any = slice(None)
+        watched, can_refit = None, False
+        if eval_set is not None:
+            held_out = self._prepare_eval_set(eval_set, scratch)
+        elif self._stops_early(len(y), watched=False):
+            parts = train_test_split(
+                np.arange(len(y)), test_size=self.validation_fraction, random_state=rng
+            )
+            rows, out = (np.sort(part) for part in parts)
+            held_out, can_refit = (encoded[out], y[out], weight[out]), self.refit
+        if eval_set is not None or can_refit or not isinstance(rows, slice):
+            watched = Watched(self._make_machine(held_out[0]), *held_out[1:])
+        found = descend(
+            machine_at(encoded[rows], y[rows]),
+            weight[rows],
+            start,
+            [prior] * self.max_epochs,
+            tol=self.tol,
+            watched=watched,
+            relaxed=plan.relaxed if watched is not None else (),
+            patience=self.patience,
+            on_sweep=on_sweep,
+        )
+        history = pd.DataFrame(found.records)
+        best = found
+        if can_refit and found.best_sweep and found.stopped_by is None:
+            repeated = [
+                {name: record[f"l2_{name}"] for name in prior}
+                for record in found.records[: found.best_sweep]
+            ]
+            best = descend(machine_at(encoded, y), weight, start, repeated)
+            again = pd.DataFrame(best.records).assign(phase="refit")
+            history = pd.concat([history.assign(phase="search"), again], ignore_index=True)
+        elif not found.converged and found.stopped_by is None:
+            warnings.warn(
+                f"als did not converge in max_epochs={self.max_epochs} sweeps. Raise max_epochs or "
+                "tol, or strengthen the priors.",
+                ConvergenceWarning,
+                stacklevel=7,
+            )
+        _write_module(module, best.table[None], [best.bias])
+        self._module = pack_tables(module.eval())
+        return Outcome(history, found.best_sweep, stopped_by=found.stopped_by or best.stopped_by)
+
+    def _make_machine(self, rows: Encoded | Design) -> Machine:
+        pair_slots = getattr(self, "pair_slots", False)
+        return make_machine(
+            rows if isinstance(rows, Design) else make_design(rows, pair_slots=pair_slots),
+            self.embedding_dim,
+            n_threads=count_threads(self.n_jobs),
+            device=self._resolve_device(),
+        )
+
+    def _sample(
+        self,
+        encoded: Encoded,
+        target: NDArray[np.float64],
+        weight: NDArray[np.float64],
+        *,
+        go_on: bool,
+        on_epoch: Callable[[FieldModel], bool] | None,
+    ) -> Outcome:
+        """Draw from the posterior, or go on drawing from where the chain stands."""
+        rng = check_random_state(self.random_state)
+        seed = int(rng.randint(2**31 - 1))
+        generator = np.random.default_rng(seed)
+        likelihood = self._make_likelihood(target, weight, encoded)
+        n_outputs = len(likelihood.bias)
+        first = self._make_machine(encoded)
+        design = first.design
+        machines = [first, *(self._make_machine(design) for _ in range(n_outputs - 1))]
+        chain = Chain(machines, likelihood, [self._make_hyperprior(design) for _ in machines])
+        likelihood.start(machines)
+        digest = joblib.hash(
+            (design.indices, design.starts, design.rows, design.values, target, weight)
+        )
+        if go_on:
+            self._load_chain(chain, generator)
+        else:
+            for machine in machines:
+                blocks = np.zeros((design.n_blocks, self.embedding_dim + 1))
+                spread = _start_spread(encoded, self.embedding_dim)
+                blocks[:, :-1] = generator.normal(0, spread, blocks[:, :-1].shape)
+                machine.write(blocks)
+        goes_on = go_on and self._chain["digest"] == digest
+
+        def on_sweep(record: dict[str, float]) -> bool:
+            if self.verbose:
+                print(_line(record))
+            if on_epoch is None:
+                return False
+            self._publish(chain, seed)
+            return on_epoch(self._module)
+
+        plan = Plan(
+            self.n_sweeps,
+            n_burn=0 if goes_on else self._burn(),
+            thin=None if self.thin == "auto" else self.thin,
+            on_sweep=on_sweep,
+        )
+        run = sample(chain, plan, generator)
+        draws = Posterior.of_draws(
+            run.draws, design, self.schema_, pair_slots=getattr(self, "pair_slots", False)
+        )
+        history, probes = pd.DataFrame(run.records), run.probes
+        if goes_on:
+            draws = self.posterior_.extended(draws)
+            probes = np.concatenate([self._chain["probes"], probes])
+            history["sweep"] += len(self.history_)
+            history = pd.concat([self.history_, history], ignore_index=True)
+        self.posterior_ = draws
+        self._publish(chain, seed)
+        self._chain = {
+            "digest": digest,
+            "schema": self.schema_,
+            "indices": design.indices,
+            "blocks": [machine.read() for machine in machines],
+            "priors": [prior.state() for prior in chain.hyperpriors],
+            "values": likelihood.values(),
+            "probes": probes,
+            "n_burn": self._chain["n_burn"] if goes_on else plan.n_burn,
+        }
+        self._judge(history, probes)
+        return Outcome(history, len(history), stopped_by=run.stopped_by)
+
+    def _make_hyperprior(self, design: Design) -> Hyperprior:
+        n_priors, dim = len(design.prior_names), self.embedding_dim + 1
+        if self.l2_embedding == "auto" or self.l2_linear == "auto":
+            return make_hyperprior(self.hyperprior, n_priors, dim, self.hyperprior_scale)
+        precision = np.append(np.full(dim - 1, self.l2_embedding), self.l2_linear)
+        return FixedPrior(n_priors, precision.astype(np.float64))
+
+    def _load_chain(self, chain: Chain, generator: np.random.Generator) -> None:
+        """Go on from where a chain stood; blocks that it lacks are drawn from their priors."""
+        before = self._chain
+        start_bias = chain.likelihood.bias.copy()
+        chain.likelihood.load_values(before["values"])
+        n_rows = before["schema"].table_size
+        now = np.arange(n_rows)
+        for first, first_now, count in self.schema_.rows_kept(before["schema"]) or ():
+            now[first : first + count] = np.arange(first_now, first_now + count)
+        for c, (machine, prior) in enumerate(zip(chain.machines, chain.hyperpriors, strict=True)):
+            prior.load_state(before["priors"][c])
+            design = machine.design
+            covariance = np.linalg.inv(prior.precision)
+            normal = generator.standard_normal((design.n_blocks, len(covariance[0]), 1))
+            spread = (np.linalg.cholesky(covariance)[design.prior_of] @ normal)[:, :, 0]
+            table = np.full((self.schema_.table_size, spread.shape[1]), np.nan)
+            table[now[before["indices"]]] = before["blocks"][c]
+            known = table[design.indices]
+            drawn = prior.mean[design.prior_of] + spread
+            step = chain.likelihood.bias[c] - start_bias[c]
+            machine.set_residuals(machine.residuals() - step, 1.0)
+            machine.write(np.where(np.isnan(known), drawn, known))
+
+    def _publish(self, chain: Chain, seed: int) -> None:
+        """Make the module of a chain's state."""
+        n_outputs = len(chain.machines)
+        design = chain.machines[0].design
+        tables = np.zeros((n_outputs, self.schema_.table_size, self.embedding_dim + 1))
+        for table, machine, prior in zip(tables, chain.machines, chain.hyperpriors, strict=True):
+            table[:] = prior.mean[prior_of_index(self.schema_, design.prior_names)]
+            table[design.indices] = machine.read()
+        bias = chain.likelihood.bias
+        module = self._start_module(torch.from_numpy(bias.copy()), seed)
+        _write_module(module, tables, bias)
+        self._module = pack_tables(module.eval())
+
+    def _judge(self, history: pd.DataFrame, probes: NDArray[np.float64]) -> None:
+        """Measure convergence, and warn if predictions have not come to rest."""
+        start = self._chain["n_burn"]
+        watched = [c for c in ("train_loss", "noise_precision") if c in history]
+        rows = {}
+        if len(history) - start >= 4:
+            trace = history[watched].to_numpy()[start:]
+            for name, r_hat, size in zip(
+                watched, split_r_hat(trace), effective_size(trace), strict=True
+            ):
+                rows[name] = (r_hat, size)
+            r_hats, sizes = split_r_hat(probes[start:]), effective_size(probes[start:])
+            rows["predictions"] = (np.quantile(r_hats, 0.9), np.quantile(sizes, 0.1))
+        self.convergence_ = pd.DataFrame(
+            rows.values(), index=list(rows), columns=["r_hat", "effective_size"]
+        )
+        r_hat = rows["predictions"][0] if rows else np.inf
+        if r_hat > _MOST_R_HAT:
+            n_kept = len(history) - start
+            ratio = min((r_hat**2 - 1) / (_MOST_R_HAT**2 - 1), _MOST_MORE + 1.0)
+            more = max(math.ceil((ratio - 1) * n_kept / 10) * 10, 10) if rows else 100
+            warnings.warn(
+                f"Predictions by {len(history)} sweeps have not come to rest: their R-hat is "
+                f"{r_hat:.2f}, expected at most {_MOST_R_HAT}. They may well be good already; to "
+                f"be sure run about {more} sweeps more, by set_params(warm_start=True, n_sweeps="
+                f"{more}) and fit again.",
+                ConvergenceWarning,
+                stacklevel=8,
+            )
+
+    # -- predict -----------------------------------------------------------------------
+
+    def _raw(self, X: Any) -> NDArray[np.float64]:
+        check_is_fitted(self)
+        if self.posterior_ is None:
+            return super()._raw(X)
+        return np.concatenate([self._link_mean(raw) for _, raw in self._predictions(X)])
+
+    def _predictions(self, X: Any) -> Iterator[tuple[Encoded, Raw]]:
+        """Rows of X, in pieces, with raw predictions by all draws."""
+        for part in in_chunks(X, getattr(self, "feature_names_in_", ())):
+            encoded = self._encode(self._check_X(part, reset=False))
+            for raw in self.posterior_.raw(encoded, count_threads(self.n_jobs)):
+                yield encoded[raw.rows], raw
+
+    def _floats_needed(self) -> tuple[float, float]:
+        if self.solver_ not in ("als", "gibbs"):
+            return super()._floats_needed()
+        n_tables = 6 if self.solver_ == "als" else 16  # of float32, the least number of draws
+        return (self.embedding_dim + 1) * n_tables * self._loss.n_outputs, 0.0
+
+
+@estimator
+class SampledClassifierMixin(FieldClassifierMixin):
+    """Classification that solver "gibbs" can fit, by a probit link."""
+
+    if TYPE_CHECKING:
+        solver_: str
+
+    def _make_likelihood(
+        self, target: NDArray[np.float64], weight: NDArray[np.float64], encoded: Encoded
+    ) -> Likelihood:
+        if len(self.classes_) == 2:
+            return Probit(target, weight)
+        return MultinomialProbit(target, weight, len(self.classes_))
+
+    def _link_mean(self, raw: Raw) -> NDArray[np.float64]:
+        """Log-odds, or logarithms, of the probabilities averaged over draws."""
+        tiny = 1e-15
+        if raw.mean.shape[2] == 1:
+            p = probit_probabilities(raw)
+            return logit(np.clip(p, tiny, 1 - tiny))[:, None]
+        return np.log(np.maximum(multinomial_probabilities(raw), tiny))
+
+
+@estimator
+class SampledRegressorMixin(FieldRegressorMixin):
+    """Regression that solver "gibbs" can fit, with predictive distributions.
+
+    Parameters
+    ----------
+    loss : {"squared", "ordinal"}
+        "ordinal" takes targets for ordered levels (such as ratings), whose distances are learned:
+        a normal latent target falls between cut points. Predictions are expected values.
+        Solver "gibbs" only.
+    noise_field : str or None
+        Field of one category per row, such as the user: "gibbs" then gives each of its
+        categories a noise of its own.
+    y_range : tuple of (float, float) or None
+        Interval in which predictions lie: by a sigmoid, which reaches its ends only in the limit,
+        so it should be a little wider than the ratings' own range; "als" and "gibbs" cut off
+        instead.
+
+    Attributes
+    ----------
+    levels_ : ndarray of shape (n_levels,)
+        Values of an ordinal target; those of a squared loss are not levels, so None.
+    """
+
+    loss: str = "squared"
+    noise_field: str | None = None
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "loss": [StrOptions({"squared", "ordinal"})],
+        "noise_field": [None, str],
+    }
+
+    if TYPE_CHECKING:
+        solver_: str
+        posterior_: Any
+        schema_: Any
+
+    def _needs_draws(self) -> bool:
+        return self.loss == "ordinal" or self.noise_field is not None
+
+    def _make_loss(self, target: NDArray[np.float64], weight: NDArray[np.float64]) -> Loss:
+        loss = super()._make_loss(target, weight)  # checks y_range
+        self.levels_ = None
+        if self.loss == "ordinal":
+            self.levels_ = np.unique(target)
+            if not 3 <= len(self.levels_) <= _MOST_LEVELS:
+                raise ValueError(
+                    f"loss='ordinal' takes 3 to {_MOST_LEVELS} levels, but y has "
+                    f"{len(self.levels_)} different values. Use loss='squared', or a classifier."
+                )
+            return SquaredError()
+        if self.solver_ in ("als", "gibbs"):
+            return SquaredError.of_target(target, weight)
+        return loss
+
+    def _make_likelihood(
+        self, target: NDArray[np.float64], weight: NDArray[np.float64], encoded: Encoded
+    ) -> Likelihood:
+        if self.levels_ is not None:
+            level = np.searchsorted(self.levels_, target)
+            found = self.levels_[np.minimum(level, len(self.levels_) - 1)]
+            if np.any(found != target):
+                raise ValueError(
+                    f"y holds levels that it did not have before, such as "
+                    f"{target[found != target][0]:g}; levels are {self.levels_.tolist()}."
+                )
+            return OrdinalProbit(level.astype(np.float64), weight, len(self.levels_))
+        groups = self._noise_groups(encoded)
+        y = self._loss.encode(target)
+        if groups is None:
+            return Gaussian(y, weight)
+        f = self.schema_.names.index(self.noise_field)
+        self._known_groups = np.unique(groups)
+        return Gaussian(y, weight, groups, self.schema_.vocabulary_sizes[f])
+
+    def _noise_groups(self, encoded: Encoded) -> NDArray[np.intp] | None:
+        """Group of each row; 0 is the unknown category."""
+        if self.noise_field is None:
+            return None
+        names = list(self.schema_.names) if isinstance(encoded, FieldArray) else []
+        if self.noise_field not in names:
+            raise ValueError(
+                f"noise_field={self.noise_field!r} is no field of X, which has {names[:20]}."
+            )
+        f = names.index(self.noise_field)
+        if self.schema_.slots[f] > 1 or self.schema_.kinds[f] == "numeric":
+            raise ValueError(
+                f"noise_field={self.noise_field!r} must hold one category per row; it is a "
+                f"{self.schema_.kinds[f]} field of {self.schema_.slots[f]} slot(s)."
+            )
+        codes = np.asarray(encoded)[:, self.schema_.first_columns[f]]
+        return codes.astype(np.intp) + 1
+
+    # -- predictive distributions --------------------------------------------------------
+
+    def _link_mean(self, raw: Raw) -> NDArray[np.float64]:
+        """Expected target on the scale of the loss."""
+        if self.levels_ is not None:
+            p = ordinal_probabilities(raw, self.posterior_.values["cuts"])
+            return self._cut((p @ self.levels_)[:, None])
+        low, high = (-np.inf, np.inf) if self.y_range is None else self.y_range
+        encode = self._loss.encode
+        return np.clip(raw.mean[:, :, 0], encode(low), encode(high)).mean(axis=1, keepdims=True)
+
+    def _cut(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
+        return y if self.y_range is None else np.clip(y, *self.y_range)
+
+    def _deviations(self, encoded: Encoded, raw: Raw) -> NDArray[np.float64]:
+        """Standard deviation of the target by each draw, (n_rows, n_draws), noise included."""
+        values = self.posterior_.values
+        noise = 1 / values["noise_precision"]  # (n_draws, n_groups)
+        groups = self._noise_groups(encoded)
+        if groups is None:
+            of_rows = noise[None, :, 0]
+        else:
+            of_rows = noise[:, groups].T
+            unknown = ~np.isin(groups, self._known_groups)
+            of_rows[unknown] = values["tau"][:, 0] * NOISE_SHAPE / (NOISE_SHAPE - 1)
+        return np.sqrt(raw.variance[:, :, 0] + of_rows)
+
+    def _check_draws(self, what: str) -> None:
+        check_is_fitted(self)
+        if self.posterior_ is None:
+            raise ValueError(
+                f"{what} needs the draws of solver='gibbs'; this model was fitted by "
+                f"{self.solver_!r}."
+            )
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Expected target of each row.
+
+        Parameters
+        ----------
+        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
+            Features as in `fit`.
+        return_std : bool, default=False
+            Whether to return standard deviations too; solver "gibbs" only.
+
+        Returns
+        -------
+        y : ndarray of shape (n_rows,)
+            Expected target.
+        std : ndarray of shape (n_rows,)
+            Standard deviation of the target, its noise included, as in BayesianRidge; only with
+            `return_std`.
+
+        Raises
+        ------
+        ValueError
+            If standard deviations are asked for, but another solver was used.
+        """
+        if not return_std:
+            y = super().predict(X)
+            return self._cut(y) if self.solver_ == "als" else y
+        self._check_draws("return_std=True")
+        means, deviations = [], []
+        for encoded, raw in self._predictions(X):
+            means.append(self._link_mean(raw)[:, 0])
+            if self.levels_ is not None:
+                p = ordinal_probabilities(raw, self.posterior_.values["cuts"])
+                mean = p @ self.levels_
+                deviations.append(np.sqrt(np.maximum(p @ self.levels_**2 - mean**2, 0)))
+                continue
+            variance = (self._deviations(encoded, raw) ** 2).mean(axis=1)
+            variance += raw.mean[:, :, 0].var(axis=1)
+            deviations.append(self._loss.scale * np.sqrt(variance))
+        return self._loss.predict(np.concatenate(means)[:, None]), np.concatenate(deviations)
+
+    def predict_interval(self, X: Any, coverage: float = 0.9) -> NDArray[np.float64]:
+        """Interval that holds the target with a given probability, as much on either side out.
+
+        Parameters
+        ----------
+        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
+            Features as in `fit`.
+        coverage : float, default=0.9
+            Probability, between 0 and 1.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, 2)
+            Lower and upper ends: quantiles of the predictive distribution, a mixture of one normal
+            distribution per draw; levels with loss "ordinal".
+
+        Raises
+        ------
+        ValueError
+            If the model was not fitted by solver "gibbs", or coverage is no probability.
+        """
+        self._check_draws("predict_interval")
+        if not 0 < coverage < 1:
+            raise ValueError(f"coverage must lie between 0 and 1, got {coverage}.")
+        tails = (1 - coverage) / 2, (1 + coverage) / 2
+        parts = []
+        for encoded, raw in self._predictions(X):
+            if self.levels_ is not None:
+                p = ordinal_probabilities(raw, self.posterior_.values["cuts"])
+                below = np.cumsum(p, axis=1)[:, :-1]
+                ends = [self.levels_[(below < tail).sum(axis=1)] for tail in tails]
+            else:
+                deviation = self._deviations(encoded, raw)
+                mean = np.ascontiguousarray(raw.mean[:, :, 0])
+                ends = [
+                    self._loss.predict(normal_quantiles(mean, deviation, tail)[:, None])
+                    for tail in tails
+                ]
+            parts.append(self._cut(np.column_stack(ends)))
+        return np.concatenate(parts)
+
+    @available_if(lambda self: self.loss == "ordinal")
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Probabilities of the levels; with loss "ordinal" only.
+
+        Parameters
+        ----------
+        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
+            Features as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_levels)
+            In the order of `levels_`.
+        """
+        check_is_fitted(self)
+        cuts = self.posterior_.values["cuts"]
+        return np.concatenate([ordinal_probabilities(raw, cuts) for _, raw in self._predictions(X)])
+
+
+def _order_of_rows(encoded: Encoded) -> NDArray[np.intp] | slice:
+    """Rows sorted by their fields, those of most categories first, so that neighbours share."""
+    if not isinstance(encoded, FieldArray):
+        return slice(None)
+    schema = encoded.require_schema()
+    by_size = np.argsort(schema.vocabulary_sizes, kind="stable")
+    columns = [np.asarray(encoded)[:, schema.first_columns[f]] for f in by_size]
+    return np.lexsort(columns)
+
+
+def _start_spread(encoded: Encoded, embedding_dim: int) -> float:
+    """Standard deviation of vectors that gives the pairwise term of a row one of 1/2."""
+    fields = mean_fields(encoded)
+    pairs = max(fields * (fields - 1) / 2, 1.0)
+    return float((0.25 / (pairs * embedding_dim)) ** 0.25)
+
+
+def _read_module(module: FieldModel) -> NDArray[np.float64]:
+    """Vectors and weights of a module of one output, (table_size, D)."""
+    state = {name: value.cpu().double().numpy() for name, value in module.state_dict().items()}
+    return np.column_stack([state["embedding.weight"], state["linear.weight"]])
+
+
+def _write_module(
+    module: FieldModel, tables: NDArray[np.float64], bias: NDArray[np.float64] | list[float]
+) -> None:
+    """Set the weights of a module, from one table per output, (C, table_size, D).
+
+    With several outputs vectors stand side by side, and each output sees its own.
+    """
+    n_outputs, _, D = tables.shape
+    with torch.no_grad():
+        module.bias.copy_(torch.as_tensor(np.asarray(bias)))
+        module.linear.weight.copy_(torch.from_numpy(tables[:, :, -1].T.copy()))
+        vectors = tables[:, :, :-1].transpose(1, 0, 2).reshape(-1, n_outputs * (D - 1))
+        module.embedding.weight.copy_(torch.from_numpy(vectors.copy()))
+        if n_outputs > 1:
+            own = np.repeat(np.eye(n_outputs), D - 1, axis=0)
+            cast(torch.Tensor, module.pairwise_weight).copy_(torch.from_numpy(own))
+
+
+def _line(record: dict[str, float]) -> str:
+    """A record of the history in one line."""
+    return "  ".join(f"{name} {value:.6g}" for name, value in record.items())

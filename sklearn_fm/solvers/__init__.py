@@ -1,0 +1,1 @@
+"""Fits that are not gradient descent: blocks in closed form, and draws from the posterior."""
