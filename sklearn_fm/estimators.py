@@ -22,7 +22,8 @@ from .models.deepfm import DeepFM
 from .models.fm import FM
 from .models.mf import MF
 from .parameters import Interval, StrOptions, estimator
-from .sampling import SampledClassifierMixin, SampledRegressorMixin, WithBlockSolvers
+from .predictive import SampledClassifierMixin, SampledRegressorMixin
+from .sampling import WithBlockSolvers
 from .targets import FieldClassifierMixin, FieldRegressorMixin
 
 __all__ = [

@@ -1,7 +1,7 @@
-"""Solvers that update the block of one index at a time: their parameters, fits and predictions.
+"""Solvers that update the block of one index at a time: their parameters and fits.
 
 "als" moves each block to its optimum, "gibbs" draws it from its posterior; the arithmetic is in
-``solvers``.
+``solvers``, what predictions come of the draws in ``predictive``.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy.special import logit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from .base import BaseFieldEstimator, mean_fields
+from .checks import check_consistent_rows, check_sample_weight
 from .data import FieldArray
 from .folder import FieldFolder
 from .inputs import Encoded, in_chunks
@@ -38,32 +37,21 @@ from .solvers.design import Design, make_design
 from .solvers.gibbs import Chain, Plan, sample
 from .solvers.hyperprior import FixedPrior, Hyperprior, make_hyperprior
 from .solvers.likelihoods import (
-    NOISE_SHAPE,
-    Gaussian,
     Likelihood,
-    MultinomialProbit,
-    OrdinalProbit,
-    Probit,
 )
 from .solvers.machine import Machine, make_machine
 from .solvers.posterior import (
     Posterior,
     Raw,
-    multinomial_probabilities,
-    normal_quantiles,
-    ordinal_probabilities,
-    prior_of_index,
-    probit_probabilities,
 )
-from .targets import FieldClassifierMixin, FieldRegressorMixin
+from .solvers.refit import Targets, redraw
+from .targets import FieldRegressorMixin
 from .training.fitting import Outcome
-from .training.losses import Loss, SquaredError
 from .training.prediction import pack_tables
 from .training.threads import count_threads, limit_threads
 
-__all__ = ["SampledClassifierMixin", "SampledRegressorMixin", "WithBlockSolvers"]
+__all__ = ["WithBlockSolvers"]
 
-_MOST_LEVELS = 100
 _MOST_R_HAT = 1.1
 _MOST_MORE = 10  # times the sweeps so far that a warning asks for
 
@@ -114,6 +102,8 @@ class WithBlockSolvers(BaseFieldEstimator):
     ----------
     posterior_ : Posterior or None
         Draws of "gibbs"; `module_` has the weights of the last one.
+    n_burn_ : int
+        First sweeps that predictions leave out; 0 for other solvers.
     convergence_ : DataFrame or None
         Split R-hat and effective sample size of what "gibbs" watches: the training error, the
         precision of the noise, and the raw predictions of 64 training rows, whose
@@ -138,6 +128,7 @@ class WithBlockSolvers(BaseFieldEstimator):
     if TYPE_CHECKING:
         _make_likelihood: Callable[..., Likelihood]
         _link_mean: Callable[[Raw], NDArray[np.float64]]
+        _make_targets: Callable[..., Targets]
         _chain: dict[str, Any]
 
     # -- choice ------------------------------------------------------------------------
@@ -200,6 +191,7 @@ class WithBlockSolvers(BaseFieldEstimator):
         self.solver_ = self._pick_solver(encoded, one_pass=of_steps.get("one_pass", False))
         self.posterior_: Any = None if before != "gibbs" else self.posterior_
         self.convergence_: pd.DataFrame | None = None
+        self.n_burn_: int = getattr(self, "n_burn_", 0) if self.posterior_ is not None else 0
         if self.solver_ not in ("als", "gibbs"):
             self.posterior_ = None
             return super()._train(
@@ -338,7 +330,7 @@ class WithBlockSolvers(BaseFieldEstimator):
         seed = int(rng.randint(2**31 - 1))
         generator = np.random.default_rng(seed)
         likelihood = self._make_likelihood(target, weight, encoded)
-        n_outputs = len(likelihood.bias)
+        n_outputs, pair_slots = len(likelihood.bias), getattr(self, "pair_slots", False)
         first = self._make_machine(encoded)
         design = first.design
         machines = [first, *(self._make_machine(design) for _ in range(n_outputs - 1))]
@@ -362,7 +354,8 @@ class WithBlockSolvers(BaseFieldEstimator):
                 print(_line(record))
             if on_epoch is None:
                 return False
-            self._publish(chain, seed)
+            now = Posterior.of_draws([chain.draw()], design, self.schema_, pair_slots=pair_slots)
+            self._publish(now, seed)
             return on_epoch(self._module)
 
         plan = Plan(
@@ -372,9 +365,7 @@ class WithBlockSolvers(BaseFieldEstimator):
             on_sweep=on_sweep,
         )
         run = sample(chain, plan, generator)
-        draws = Posterior.of_draws(
-            run.draws, design, self.schema_, pair_slots=getattr(self, "pair_slots", False)
-        )
+        draws = Posterior.of_draws(run.draws, design, self.schema_, pair_slots=pair_slots)
         history, probes = pd.DataFrame(run.records), run.probes
         if goes_on:
             draws = self.posterior_.extended(draws)
@@ -382,7 +373,7 @@ class WithBlockSolvers(BaseFieldEstimator):
             history["sweep"] += len(self.history_)
             history = pd.concat([self.history_, history], ignore_index=True)
         self.posterior_ = draws
-        self._publish(chain, seed)
+        self._publish(draws, seed)
         self._chain = {
             "digest": digest,
             "schema": self.schema_,
@@ -391,8 +382,8 @@ class WithBlockSolvers(BaseFieldEstimator):
             "priors": [prior.state() for prior in chain.hyperpriors],
             "values": likelihood.values(),
             "probes": probes,
-            "n_burn": self._chain["n_burn"] if goes_on else plan.n_burn,
         }
+        self.n_burn_ = self.n_burn_ if goes_on else plan.n_burn
         self._judge(history, probes)
         return Outcome(history, len(history), stopped_by=run.stopped_by)
 
@@ -426,22 +417,84 @@ class WithBlockSolvers(BaseFieldEstimator):
             machine.set_residuals(machine.residuals() - step, 1.0)
             machine.write(np.where(np.isnan(known), drawn, known))
 
-    def _publish(self, chain: Chain, seed: int) -> None:
-        """Make the module of a chain's state."""
-        n_outputs = len(chain.machines)
-        design = chain.machines[0].design
-        tables = np.zeros((n_outputs, self.schema_.table_size, self.embedding_dim + 1))
-        for table, machine, prior in zip(tables, chain.machines, chain.hyperpriors, strict=True):
-            table[:] = prior.mean[prior_of_index(self.schema_, design.prior_names)]
-            table[design.indices] = machine.read()
-        bias = chain.likelihood.bias
+    def _publish(self, posterior: Posterior, seed: int) -> None:
+        """Make the module of the last draw."""
+        bias = posterior.values["bias"][-1]
         module = self._start_module(torch.from_numpy(bias.copy()), seed)
-        _write_module(module, tables, bias)
+        _write_module(module, posterior.tables[-1][:, posterior.positions], bias)
         self._module = pack_tables(module.eval())
+
+    def refit_categories(self, X: Any, y: Any, field: str, sample_weight: Any = None) -> Any:
+        """Draw some categories of one field anew, such as a user with new ratings, or a new user.
+
+        All other weights stay as they are in each draw, so the cost is that of the rows given.
+
+        Parameters
+        ----------
+        X : table, array or FieldArray
+            All rows of the categories to draw: those that fit saw, and new ones.
+        y : array-like of shape (n_rows,)
+            Their targets.
+        field : str
+            Name of the field, which has one category per row and a vocabulary of its own.
+        sample_weight : array-like of shape (n_rows,), default=None
+            Non-negative weights of the rows.
+
+        Returns
+        -------
+        object
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If the model was not fitted by "gibbs", has more than two classes, or the field is no
+            such field.
+        """
+        check_is_fitted(self)
+        if self.posterior_ is None or self.posterior_.tables.shape[1] > 1:
+            raise ValueError(
+                "refit_categories needs the draws of solver='gibbs' for one output; this model was "
+                f"fitted by {self.solver_!r}"
+                + ("." if self.posterior_ is None else " for more than two classes.")
+            )
+        with self._unchanged_on_error():
+            X = self._check_X(X, reset=False)
+            check_consistent_rows(X, y)
+            weight = check_sample_weight(sample_weight, len(y))
+            target, weight = self._encode_target(y, weight, go_on=True)
+            kept = np.flatnonzero(weight > 0)
+            encoded = self._grow_encoding(X, weight)
+            schema = self.schema_
+            names = schema.names if isinstance(encoded, FieldArray) else ()
+            f = names.index(field) if field in names else -1
+            if f < 0 or schema.kinds[f] not in ("categorical", "binned") or schema.slots[f] > 1:
+                raise ValueError(
+                    f"field={field!r} must be a field of one category per row; fields are "
+                    f"{list(names)[:20]}."
+                )
+            if schema.vocabularies.count(schema.vocabularies[f]) > 1:
+                raise ValueError(
+                    f"Field {field!r} shares its vocabulary with another field, whose rows would "
+                    "be needed too. Fit anew with warm_start=True."
+                )
+            encoded, target, weight = encoded[kept], target[kept], weight[kept]
+            posterior = self.posterior_.grown(schema)
+            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+            targets = self._make_targets(encoded, target, weight)
+            rng = np.random.default_rng(seed)
+            posterior = redraw(posterior, encoded, field, targets, rng)
+            self.posterior_ = posterior
+            self._publish(posterior, seed)
+            drawn = np.flatnonzero(posterior.positions < posterior.n_blocks)
+            last = posterior.tables[-1, 0, posterior.positions[drawn]].astype(np.float64)
+            state = {"digest": None, "schema": schema, "indices": drawn, "blocks": [last]}
+            self._chain = self._chain | state
+        return self
 
     def _judge(self, history: pd.DataFrame, probes: NDArray[np.float64]) -> None:
         """Measure convergence, and warn if predictions have not come to rest."""
-        start = self._chain["n_burn"]
+        start = self.n_burn_
         watched = [c for c in ("train_loss", "noise_precision") if c in history]
         rows = {}
         if len(history) - start >= 4:
@@ -489,257 +542,6 @@ class WithBlockSolvers(BaseFieldEstimator):
             return super()._floats_needed()
         n_tables = 6 if self.solver_ == "als" else 16  # of float32, the least number of draws
         return (self.embedding_dim + 1) * n_tables * self._loss.n_outputs, 0.0
-
-
-@estimator
-class SampledClassifierMixin(FieldClassifierMixin):
-    """Classification that solver "gibbs" can fit, by a probit link."""
-
-    if TYPE_CHECKING:
-        solver_: str
-
-    def _make_likelihood(
-        self, target: NDArray[np.float64], weight: NDArray[np.float64], encoded: Encoded
-    ) -> Likelihood:
-        if len(self.classes_) == 2:
-            return Probit(target, weight)
-        return MultinomialProbit(target, weight, len(self.classes_))
-
-    def _link_mean(self, raw: Raw) -> NDArray[np.float64]:
-        """Log-odds, or logarithms, of the probabilities averaged over draws."""
-        tiny = 1e-15
-        if raw.mean.shape[2] == 1:
-            p = probit_probabilities(raw)
-            return logit(np.clip(p, tiny, 1 - tiny))[:, None]
-        return np.log(np.maximum(multinomial_probabilities(raw), tiny))
-
-
-@estimator
-class SampledRegressorMixin(FieldRegressorMixin):
-    """Regression that solver "gibbs" can fit, with predictive distributions.
-
-    Parameters
-    ----------
-    loss : {"squared", "ordinal"}
-        "ordinal" takes targets for ordered levels (such as ratings), whose distances are learned:
-        a normal latent target falls between cut points. Predictions are expected values.
-        Solver "gibbs" only.
-    noise_field : str or None
-        Field of one category per row, such as the user: "gibbs" then gives each of its
-        categories a noise of its own.
-    y_range : tuple of (float, float) or None
-        Interval in which predictions lie: by a sigmoid, which reaches its ends only in the limit,
-        so it should be a little wider than the ratings' own range; "als" and "gibbs" cut off
-        instead.
-
-    Attributes
-    ----------
-    levels_ : ndarray of shape (n_levels,)
-        Values of an ordinal target; those of a squared loss are not levels, so None.
-    """
-
-    loss: str = "squared"
-    noise_field: str | None = None
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "loss": [StrOptions({"squared", "ordinal"})],
-        "noise_field": [None, str],
-    }
-
-    if TYPE_CHECKING:
-        solver_: str
-        posterior_: Any
-        schema_: Any
-
-    def _needs_draws(self) -> bool:
-        return self.loss == "ordinal" or self.noise_field is not None
-
-    def _make_loss(self, target: NDArray[np.float64], weight: NDArray[np.float64]) -> Loss:
-        loss = super()._make_loss(target, weight)  # checks y_range
-        self.levels_ = None
-        if self.loss == "ordinal":
-            self.levels_ = np.unique(target)
-            if not 3 <= len(self.levels_) <= _MOST_LEVELS:
-                raise ValueError(
-                    f"loss='ordinal' takes 3 to {_MOST_LEVELS} levels, but y has "
-                    f"{len(self.levels_)} different values. Use loss='squared', or a classifier."
-                )
-            return SquaredError()
-        if self.solver_ in ("als", "gibbs"):
-            return SquaredError.of_target(target, weight)
-        return loss
-
-    def _make_likelihood(
-        self, target: NDArray[np.float64], weight: NDArray[np.float64], encoded: Encoded
-    ) -> Likelihood:
-        if self.levels_ is not None:
-            level = np.searchsorted(self.levels_, target)
-            found = self.levels_[np.minimum(level, len(self.levels_) - 1)]
-            if np.any(found != target):
-                raise ValueError(
-                    f"y holds levels that it did not have before, such as "
-                    f"{target[found != target][0]:g}; levels are {self.levels_.tolist()}."
-                )
-            return OrdinalProbit(level.astype(np.float64), weight, len(self.levels_))
-        groups = self._noise_groups(encoded)
-        y = self._loss.encode(target)
-        if groups is None:
-            return Gaussian(y, weight)
-        f = self.schema_.names.index(self.noise_field)
-        self._known_groups = np.unique(groups)
-        return Gaussian(y, weight, groups, self.schema_.vocabulary_sizes[f])
-
-    def _noise_groups(self, encoded: Encoded) -> NDArray[np.intp] | None:
-        """Group of each row; 0 is the unknown category."""
-        if self.noise_field is None:
-            return None
-        names = list(self.schema_.names) if isinstance(encoded, FieldArray) else []
-        if self.noise_field not in names:
-            raise ValueError(
-                f"noise_field={self.noise_field!r} is no field of X, which has {names[:20]}."
-            )
-        f = names.index(self.noise_field)
-        if self.schema_.slots[f] > 1 or self.schema_.kinds[f] == "numeric":
-            raise ValueError(
-                f"noise_field={self.noise_field!r} must hold one category per row; it is a "
-                f"{self.schema_.kinds[f]} field of {self.schema_.slots[f]} slot(s)."
-            )
-        codes = np.asarray(encoded)[:, self.schema_.first_columns[f]]
-        return codes.astype(np.intp) + 1
-
-    # -- predictive distributions --------------------------------------------------------
-
-    def _link_mean(self, raw: Raw) -> NDArray[np.float64]:
-        """Expected target on the scale of the loss."""
-        if self.levels_ is not None:
-            p = ordinal_probabilities(raw, self.posterior_.values["cuts"])
-            return self._cut((p @ self.levels_)[:, None])
-        low, high = (-np.inf, np.inf) if self.y_range is None else self.y_range
-        encode = self._loss.encode
-        return np.clip(raw.mean[:, :, 0], encode(low), encode(high)).mean(axis=1, keepdims=True)
-
-    def _cut(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
-        return y if self.y_range is None else np.clip(y, *self.y_range)
-
-    def _deviations(self, encoded: Encoded, raw: Raw) -> NDArray[np.float64]:
-        """Standard deviation of the target by each draw, (n_rows, n_draws), noise included."""
-        values = self.posterior_.values
-        noise = 1 / values["noise_precision"]  # (n_draws, n_groups)
-        groups = self._noise_groups(encoded)
-        if groups is None:
-            of_rows = noise[None, :, 0]
-        else:
-            of_rows = noise[:, groups].T
-            unknown = ~np.isin(groups, self._known_groups)
-            of_rows[unknown] = values["tau"][:, 0] * NOISE_SHAPE / (NOISE_SHAPE - 1)
-        return np.sqrt(raw.variance[:, :, 0] + of_rows)
-
-    def _check_draws(self, what: str) -> None:
-        check_is_fitted(self)
-        if self.posterior_ is None:
-            raise ValueError(
-                f"{what} needs the draws of solver='gibbs'; this model was fitted by "
-                f"{self.solver_!r}."
-            )
-
-    def predict(self, X: Any, return_std: bool = False) -> Any:
-        """Expected target of each row.
-
-        Parameters
-        ----------
-        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
-            Features as in `fit`.
-        return_std : bool, default=False
-            Whether to return standard deviations too; solver "gibbs" only.
-
-        Returns
-        -------
-        y : ndarray of shape (n_rows,)
-            Expected target.
-        std : ndarray of shape (n_rows,)
-            Standard deviation of the target, its noise included, as in BayesianRidge; only with
-            `return_std`.
-
-        Raises
-        ------
-        ValueError
-            If standard deviations are asked for, but another solver was used.
-        """
-        if not return_std:
-            y = super().predict(X)
-            return self._cut(y) if self.solver_ == "als" else y
-        self._check_draws("return_std=True")
-        means, deviations = [], []
-        for encoded, raw in self._predictions(X):
-            means.append(self._link_mean(raw)[:, 0])
-            if self.levels_ is not None:
-                p = ordinal_probabilities(raw, self.posterior_.values["cuts"])
-                mean = p @ self.levels_
-                deviations.append(np.sqrt(np.maximum(p @ self.levels_**2 - mean**2, 0)))
-                continue
-            variance = (self._deviations(encoded, raw) ** 2).mean(axis=1)
-            variance += raw.mean[:, :, 0].var(axis=1)
-            deviations.append(self._loss.scale * np.sqrt(variance))
-        return self._loss.predict(np.concatenate(means)[:, None]), np.concatenate(deviations)
-
-    def predict_interval(self, X: Any, coverage: float = 0.9) -> NDArray[np.float64]:
-        """Interval that holds the target with a given probability, as much on either side out.
-
-        Parameters
-        ----------
-        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
-            Features as in `fit`.
-        coverage : float, default=0.9
-            Probability, between 0 and 1.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, 2)
-            Lower and upper ends: quantiles of the predictive distribution, a mixture of one normal
-            distribution per draw; levels with loss "ordinal".
-
-        Raises
-        ------
-        ValueError
-            If the model was not fitted by solver "gibbs", or coverage is no probability.
-        """
-        self._check_draws("predict_interval")
-        if not 0 < coverage < 1:
-            raise ValueError(f"coverage must lie between 0 and 1, got {coverage}.")
-        tails = (1 - coverage) / 2, (1 + coverage) / 2
-        parts = []
-        for encoded, raw in self._predictions(X):
-            if self.levels_ is not None:
-                p = ordinal_probabilities(raw, self.posterior_.values["cuts"])
-                below = np.cumsum(p, axis=1)[:, :-1]
-                ends = [self.levels_[(below < tail).sum(axis=1)] for tail in tails]
-            else:
-                deviation = self._deviations(encoded, raw)
-                mean = np.ascontiguousarray(raw.mean[:, :, 0])
-                ends = [
-                    self._loss.predict(normal_quantiles(mean, deviation, tail)[:, None])
-                    for tail in tails
-                ]
-            parts.append(self._cut(np.column_stack(ends)))
-        return np.concatenate(parts)
-
-    @available_if(lambda self: self.loss == "ordinal")
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Probabilities of the levels; with loss "ordinal" only.
-
-        Parameters
-        ----------
-        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
-            Features as in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_levels)
-            In the order of `levels_`.
-        """
-        check_is_fitted(self)
-        cuts = self.posterior_.values["cuts"]
-        return np.concatenate([ordinal_probabilities(raw, cuts) for _, raw in self._predictions(X)])
 
 
 def _order_of_rows(encoded: Encoded) -> NDArray[np.intp] | slice:

@@ -192,3 +192,69 @@ def _factor(solver, accumulator, square, count, batch_size):
     if count == 0:
         return 0.0  # a row that Adam has never seen stays as it is
     return 1 / (math.sqrt(square / (1 - 0.999**count)) + 1e-8)
+
+
+# -- blocks in closed form -------------------------------------------------------------
+
+
+def entries_of(X, pair_slots=False):
+    """Rows as lists of (index, value, value in the linear term, field); no entry of value 0.
+
+    In a sparse matrix each entry is a field of its own, and with pair_slots each slot is.
+    """
+    if not hasattr(X, "schema"):
+        X = X.tocsr()
+        rows = []
+        for i in range(X.shape[0]):
+            own = range(X.indptr[i], X.indptr[i + 1])
+            rows.append([(int(X.indices[j]), float(X.data[j]), float(X.data[j]), j) for j in own])
+        return rows
+    schema = X.schema
+    indices, values = X.indices_and_values()
+    rows = []
+    for index, value in zip(indices, values, strict=True):
+        row = []
+        for slot, f in enumerate(schema.slot_fields):
+            x = float(value[slot])
+            if x != 0:
+                linear = x if schema.linear[f] else 0.0
+                row.append((int(index[slot]), x, linear, slot if pair_slots else f))
+        rows.append(row)
+    return rows
+
+
+def raw_of_entries(table, row):
+    """sum w x + sum_{f<g} <e_f, e_g>, e_f the sum of v x over the entries of field f."""
+    raw, e = 0.0, {}
+    for index, x, linear, f in row:
+        raw += linear * table[index][-1]
+        e[f] = e.get(f, 0.0) + x * table[index][:-1]
+    fields = list(e)
+    for g in range(len(fields)):
+        for f in range(g):
+            raw += float(np.dot(e[fields[f]], e[fields[g]]))
+    return raw
+
+
+def update_block(table, rows, y, row_precision, index, precision, shift, noise):
+    """Set the block of one index to a draw from its posterior; to its mean without noise.
+
+    raw is linear in the block: derivatives are differences, exactly.
+    """
+    D = len(table[index])
+    A, b = precision.copy(), shift.copy()
+    for row, target, p in zip(rows, y, row_precision, strict=True):
+        if index not in [entry[0] for entry in row]:
+            continue
+        table[index] = 0.0
+        at_zero = raw_of_entries(table, row)
+        slope = np.zeros(D)
+        for j in range(D):
+            table[index] = 0.0
+            table[index][j] = 1.0
+            slope[j] = raw_of_entries(table, row) - at_zero
+        A += p * np.outer(slope, slope)
+        b += p * slope * (target - at_zero)
+    table[index] = np.linalg.solve(A, b)
+    if noise is not None:
+        table[index] += np.linalg.solve(np.linalg.cholesky(A).T, noise)

@@ -37,8 +37,9 @@ MAY_IMPORT = {
     "folder data schema numpy pandas scipy torch sklearn",
     "sampling": "base inputs targets parameters solvers training models folder data numpy pandas "
     "scipy torch joblib sklearn",
-    "estimators": "base sampling targets parameters encoding models layers folder data schema "
-    "numpy scipy sklearn",
+    "predictive": "inputs targets parameters solvers training data numpy scipy sklearn",
+    "estimators": "base sampling predictive targets parameters encoding models layers folder data "
+    "schema numpy scipy sklearn",
 }
 FILES = sorted(ROOT.rglob("*.py"))
 

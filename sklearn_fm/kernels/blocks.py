@@ -628,10 +628,10 @@ def sum_up(layout: Any, blocks: Any, table_: Any, state_: Any, pooled_: Any, raw
     rows, values, have_values = pointer(blocks.rows), pointer(blocks.values), len(blocks.values)
     linear_values, same = pointer(blocks.linear_values), len(blocks.linear_values) == 0
     pools, starts = pointer(blocks.pools), pointer(blocks.starts)
-    for row in range(len(state_)):
-        raw[row] = 0.0
+    for r in range(len(state_)):
+        raw[r] = 0.0
         for k in range(K):
-            state[row * (K + 2) + k] = 0.0
+            state[r * (K + 2) + k] = 0.0
     for g in range(len(blocks.groups)):
         first, last = blocks.groups[g, 0], blocks.groups[g, 1]
         if blocks.pooled[g]:
@@ -653,9 +653,9 @@ def sum_up(layout: Any, blocks: Any, table_: Any, state_: Any, pooled_: Any, raw
                         twice = multiply_add(v, v, twice)
                     store(state, at, S + v)
                 raw[row] += x_linear * table[own + K] - total(twice) / 2
-    for row in range(len(state_)):
+    for r in range(len(state_)):
         square = fill(layout, 0.0)
         for k in range(0, K, layout.lanes):
-            S = load(layout, state, row * (K + 2) + k)
+            S = load(layout, state, r * (K + 2) + k)
             square = multiply_add(S, S, square)
-        raw[row] += total(square) / 2
+        raw[r] += total(square) / 2

@@ -16,7 +16,15 @@ from scipy.special import log_ndtr, ndtr, ndtri, ndtri_exp
 
 from .machine import Machine
 
-__all__ = ["NOISE_SHAPE", "Gaussian", "Likelihood", "MultinomialProbit", "OrdinalProbit", "Probit"]
+__all__ = [
+    "NOISE_SHAPE",
+    "Gaussian",
+    "Likelihood",
+    "MultinomialProbit",
+    "OrdinalProbit",
+    "Probit",
+    "between",
+]
 
 #: Shape of the gamma distribution of a group's noise precision.
 NOISE_SHAPE = 4.0
@@ -368,12 +376,7 @@ class OrdinalProbit(_Latent):
         self._move_cuts(raw[:, 0], rng)
         mean = raw[self.of, 0]
         low, high = self._ends(self.level[self.of], mean, self.cuts)
-        # in the upper tail differences of probabilities vanish, in the lower one they do not
-        flip = low + high > 0
-        a, b = np.where(flip, -high, low), np.where(flip, -low, high)
-        u, at_a = rng.random(len(mean)), ndtr(a)
-        z = np.clip(ndtri(at_a + u * (ndtr(b) - at_a)), a, b)
-        z = np.where(flip, -z, z)
+        z = between(rng.random(len(mean)), low, high)
         self._take(0, mean + z / self.unit)
         self._set(machines, raw, self.weight, rng)
 
@@ -422,6 +425,30 @@ class OrdinalProbit(_Latent):
         super().load_values(values)
         self.cuts = np.array(values["cuts"], dtype=np.float64)
         self.log_gaps = np.log(np.diff(self.cuts))
+
+
+def between(
+    u: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Quantiles of standard normal numbers that lie in intervals.
+
+    Parameters
+    ----------
+    u : ndarray
+        Probabilities.
+    low, high : ndarray
+        Ends of the intervals, within 38 of 0.
+
+    Returns
+    -------
+    ndarray
+    """
+    # in the upper tail differences of probabilities vanish, in the lower one they do not
+    flip = low + high > 0
+    a, b = np.where(flip, -high, low), np.where(flip, -low, high)
+    at_a = ndtr(a)
+    z = np.clip(ndtri(at_a + u * (ndtr(b) - at_a)), a, b)
+    return np.where(flip, -z, z)
 
 
 def _lower_tail(u: NDArray[np.float64], limit: NDArray[np.float64]) -> NDArray[np.float64]:
