@@ -506,11 +506,15 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
             self._module = pack_tables(module.eval().to(wanted))
         return self._module
 
-    def _start_module(self, constant: torch.Tensor, seed: int) -> FieldModel:
-        """Build a module at its start values, the bias at the best constant."""
+    def _start_module(self, constant: torch.Tensor, seed: int, **others: Any) -> FieldModel:
+        """Build a module at its start values, the bias at the best constant.
+
+        Its arguments are the parameters of the same names, unless others are given.
+        """
         accepted = inspect.signature(self._module_class).parameters
         arguments = {name: getattr(self, name) for name in accepted if hasattr(self, name)}
         arguments.pop("schema")  # the parameter of that name may be None
+        arguments |= others
         spec = (self.schema_, self._loss.n_outputs, arguments)
         self._first_schema = self.schema_
         check_memory(self.schema_, *self._floats_needed())

@@ -418,9 +418,10 @@ class WithBlockSolvers(BaseFieldEstimator):
             machine.write(np.where(np.isnan(known), drawn, known))
 
     def _publish(self, posterior: Posterior, seed: int) -> None:
-        """Make the module of the last draw."""
+        """Make the module of the last draw; each of several outputs has vectors of its own."""
         bias = posterior.values["bias"][-1]
-        module = self._start_module(torch.from_numpy(bias.copy()), seed)
+        width = len(bias) * self.embedding_dim
+        module = self._start_module(torch.from_numpy(bias.copy()), seed, embedding_dim=width)
         _write_module(module, posterior.tables[-1][:, posterior.positions], bias)
         self._module = pack_tables(module.eval())
 
