@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "sampling": "base inputs targets parameters solvers training models folder data numpy pandas "
     "scipy torch joblib sklearn",
     "predictive": "inputs targets parameters solvers training data numpy scipy sklearn",
+    "inspection": "numpy pandas matplotlib sklearn",
     "estimators": "base sampling predictive targets parameters encoding models layers folder data "
     "schema numpy scipy sklearn",
 }
