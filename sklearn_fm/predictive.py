@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from .data import FieldArray
@@ -119,9 +118,9 @@ class SampledRegressorMixin(FieldRegressorMixin):
         self.levels_ = None
         if self.loss == "ordinal":
             self.levels_ = np.unique(target)
-            if not 3 <= len(self.levels_) <= _MOST_LEVELS:
+            if not 2 <= len(self.levels_) <= _MOST_LEVELS:
                 raise ValueError(
-                    f"loss='ordinal' takes 3 to {_MOST_LEVELS} levels, but y has "
+                    f"loss='ordinal' takes 2 to {_MOST_LEVELS} levels, but y has "
                     f"{len(self.levels_)} different values. Use loss='squared', or a classifier."
                 )
             return SquaredError()
@@ -299,9 +298,8 @@ class SampledRegressorMixin(FieldRegressorMixin):
             parts.append(self._cut(np.column_stack(ends)))
         return np.concatenate(parts)
 
-    @available_if(lambda self: self.loss == "ordinal")
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Probabilities of the levels; with loss "ordinal" only.
+    def predict_level_proba(self, X: Any) -> NDArray[np.float64]:
+        """Probabilities of the levels of an ordinal target.
 
         Parameters
         ----------
@@ -312,7 +310,14 @@ class SampledRegressorMixin(FieldRegressorMixin):
         -------
         ndarray of shape (n_rows, n_levels)
             In the order of `levels_`.
+
+        Raises
+        ------
+        ValueError
+            If the loss is not "ordinal".
         """
         check_is_fitted(self)
+        if self.levels_ is None:
+            raise ValueError("Only loss='ordinal' has levels; use predict_interval.")
         cuts = self.posterior_.values["cuts"]
         return np.concatenate([ordinal_probabilities(raw, cuts) for _, raw in self._predictions(X)])

@@ -47,11 +47,13 @@ from .solvers.posterior import (
 from .solvers.refit import Targets, redraw
 from .targets import FieldRegressorMixin
 from .training.fitting import Outcome
+from .training.lbfgs import merge_equal_rows
 from .training.prediction import pack_tables
 from .training.threads import count_threads, limit_threads
 
 __all__ = ["WithBlockSolvers"]
 
+_SMALL_ROWS = 5_000
 _MOST_R_HAT = 1.1
 _MOST_MORE = 10  # times the sweeps so far that a warning asks for
 
@@ -62,6 +64,9 @@ class WithBlockSolvers(BaseFieldEstimator):
 
     Parameters
     ----------
+    init_scale : float
+        Standard deviation of the embeddings' start values. "gibbs" instead starts where the
+        pairwise term of a row has a standard deviation of 1/2.
     solver : {"auto", "adagrad", "adam", "sgd", "ftrl", "lbfgs", "als", "gibbs"}
         How the model is fitted. All but "gibbs" minimize the objective
 
@@ -144,7 +149,7 @@ class WithBlockSolvers(BaseFieldEstimator):
             "pretrained embeddings": bool(self.pretrained),
             "an l1_linear": self.l1_linear > 0,
             "hidden layers": bool(getattr(self, "hidden_layer_sizes", ())),
-            "partial_fit": one_pass,
+            "single passes (partial_fit)": one_pass,
             "rows larger than memory": isinstance(encoded, FieldFolder),
         }
         if solver == "gibbs":
@@ -204,10 +209,13 @@ class WithBlockSolvers(BaseFieldEstimator):
                 on_epoch=on_epoch,
                 **of_steps,
             )
+        if len(target) <= _SMALL_ROWS:  # where a row of weight 2 is exactly the row twice
+            encoded, target, weight = merge_equal_rows(encoded, target, weight)
+        else:
+            order = _order_of_rows(encoded)
+            encoded, target, weight = encoded[order], target[order], weight[order]
         if not go_on:
             self._loss = self._make_loss(target, weight)
-        order = _order_of_rows(encoded)
-        encoded, target, weight = encoded[order], target[order], weight[order]
         with limit_threads(count_threads(self.n_jobs)):  # of BLAS
             if self.solver_ == "als":
                 return self._descend(

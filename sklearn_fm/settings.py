@@ -49,9 +49,10 @@ class SharedParameters(BaseEstimator):
     batch_size : int
         Rows per step.
     max_epochs : int
-        Passes over the data at most; iterations for "lbfgs".
+        Passes over the data at most; iterations for "lbfgs", sweeps for "als".
     tol : float
-        "lbfgs" stops when no entry of the mean objective's gradient exceeds it.
+        "lbfgs" stops when no entry of the mean objective's gradient exceeds it, "als" (without
+        rows to validate on) when a sweep lowers the objective by no more than this share.
     l2_linear : float or "auto"
         Precision of the Gaussian prior on the linear term; LogisticRegression's 1/C,
         Ridge's alpha (for a target scaled to unit variance). "auto" is the number of
@@ -79,9 +80,9 @@ class SharedParameters(BaseEstimator):
         the larger, the smaller the first steps of rare categories.
     unknown_dropout : float
         Share of codes that are replaced by their field's unknown in each step, which
-        trains the unknown row; not used by "lbfgs".
+        trains the unknown row; mini-batch solvers only.
     gradient_clip : float or None
-        Upper limit to the norm of a batch's mean gradient; not used by "lbfgs". Takes
+        Upper limit to the norm of a batch's mean gradient; mini-batch solvers only. Takes
         torch's step, which is slower than the compiled one.
     early_stopping : bool or "auto"
         Whether to hold out rows and keep the weights of the epoch that is best on them.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 
 from .checks import check_regression_target
@@ -21,6 +22,16 @@ from .parameters import StrOptions, estimator
 from .training.losses import BinaryLogLoss, Loss, MultinomialLogLoss, SquaredError
 
 __all__ = ["FieldClassifierMixin", "FieldRegressorMixin"]
+
+
+def _takes_steps(self: Any) -> bool:
+    """Whether the solver can go on with the rows at hand alone; MLPClassifier hides it likewise."""
+    if self.solver in ("als", "gibbs"):
+        raise AttributeError(
+            f"partial_fit is only available for solvers that take steps; {self.solver!r} needs all "
+            "rows at once. Use warm_start, or refit_categories of 'gibbs'."
+        )
+    return True
 
 
 @estimator
@@ -44,6 +55,7 @@ class FieldClassifierMixin(ClassifierMixin):
         "class_weight": [dict, StrOptions({"balanced"}), None]
     }
 
+    @available_if(_takes_steps)
     def partial_fit(
         self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
     ) -> Any:
@@ -226,6 +238,7 @@ class FieldRegressorMixin(RegressorMixin):
                     f"y_range must be two numbers (low, high) with low < high, got {self.y_range}."
                 )
 
+    @available_if(_takes_steps)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Take one pass over the rows at hand, from wherever the model stands.
 

@@ -70,8 +70,17 @@ CODES = FieldEncoder().fit_transform(X)
 # -- scikit-learn's own checks ---------------------------------------------------------------
 
 
+SOLVERS = [
+    FMRegressor(solver="als"),
+    MFRegressor(solver="als"),
+    FMClassifier(solver="gibbs", n_sweeps=40),
+    FMRegressor(solver="gibbs", n_sweeps=40),
+    MFRegressor(solver="gibbs", n_sweeps=40),
+]
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@parametrize_with_checks([cls() for cls in ESTIMATORS])
+@parametrize_with_checks([*(cls() for cls in ESTIMATORS), *SOLVERS])
 def test_sklearn_checks(estimator, check):
     check(estimator)
 

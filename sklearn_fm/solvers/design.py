@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -186,9 +187,7 @@ def make_design(X: FieldArray | sparse.csr_array, *, pair_slots: bool = False) -
         n_pools=0,
         prior_of=np.zeros(n_blocks, dtype=np.int32),
         prior_names=("all",),
-        groups=tuple(
-            Group(int(a), int(b), ALONE) for a, b in zip([0, *ends[:-1]], ends, strict=True)
-        ),
+        groups=tuple(Group(int(a), int(b), ALONE) for a, b in pairwise([0, *ends])),
     )
 
 

@@ -132,7 +132,9 @@ class CompiledMachine:
             groups=np.array(groups, dtype=np.int64).reshape(-1, 4),
             pooled=np.array([g.meeting == POOLED for g in design.groups], dtype=bool),
             pieces=design.pieces,
-            cuts=np.array([self._share_out(g, n_threads) for g in design.groups], dtype=np.int64),
+            cuts=np.array(
+                [self._share_out(g, n_threads) for g in design.groups], dtype=np.int64
+            ).reshape(-1, n_threads + 1),
         )
 
     def _share_out(self, group: Any, n_parts: int) -> list[int]:
