@@ -338,7 +338,9 @@ def documented_objects():
                 continue
             if inspect.isfunction(thing):
                 yield f"{module_name}.{name}"
-            elif inspect.isclass(thing) and name in sklearn_fm.__all__:
+            elif inspect.isclass(thing) and (
+                name in sklearn_fm.__all__ or module_name.startswith("sklearn_fm.inspection.")
+            ):
                 yield f"{module_name}.{name}"
                 methods = inspect.getmembers(thing, inspect.isfunction)
                 for method, function in methods:
