@@ -35,8 +35,8 @@ MAY_IMPORT = {
     "targets": "checks inputs parameters training schema numpy sklearn",
     "base": "checks parameters settings inputs epoch_events pretrained encoding training models "
     "folder data schema numpy pandas scipy torch sklearn",
-    "sampling": "base checks inputs targets parameters solvers training models folder data numpy pandas "
-    "scipy torch joblib sklearn",
+    "sampling": "base checks inputs targets parameters solvers training models folder data numpy "
+    "pandas scipy torch joblib sklearn",
     "predictive": "inputs targets parameters solvers training data numpy scipy sklearn",
     "inspection": "numpy pandas matplotlib sklearn",
     "estimators": "base sampling predictive targets parameters encoding models layers folder data "

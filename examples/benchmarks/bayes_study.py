@@ -158,7 +158,9 @@ def study(name: str, data: Path, settings: list[str], seeds: int, n_sweeps: int)
             for length in lengths:
                 for share in (0.05, 0.1, 0.25, 0.5) if setting == "default" else (0.1,):
                     first = max(round(share * length), 10)
-                    everything = keep_draws(model, slice(first - 10, length - 10))
+                    thin = (n_sweeps - 10) // model.posterior_.n_draws
+                    kept = slice((first - 10) // thin, (length - 10) // thin)
+                    everything = keep_draws(model, kept)
                     key = f"{setting}, {length} sweeps, burn {first}"
                     results.setdefault(key, []).append(score(model, X_valid, y_valid))
                     model.posterior_ = everything
