@@ -105,6 +105,13 @@ class WithBlockSolvers(BaseFieldEstimator):
 
     Attributes
     ----------
+    history_ : DataFrame
+        One row per epoch: losses, validation metric, seconds, learning rate. "gibbs": one per
+        sweep, with the training error of the draw (root mean squared error, mean log loss, or share
+        of wrong classes where there are three or more), the mean precision of the noise and the
+        scale of each vocabulary's embeddings.
+    n_epochs_ : int
+        Epochs behind the weights; sweeps for "als" and "gibbs".
     posterior_ : Posterior or None
         Draws of "gibbs"; `module_` has the weights of the last one.
     n_burn_ : int
@@ -112,7 +119,7 @@ class WithBlockSolvers(BaseFieldEstimator):
     convergence_ : DataFrame or None
         Split R-hat and effective sample size of what "gibbs" watches: the training error, the
         precision of the noise, and the raw predictions of 64 training rows, whose
-        least favourable tenth counts.
+        least favourable tenth counts. Empty after fewer than four sweeps.
     """
 
     n_sweeps: int = 500
@@ -141,7 +148,9 @@ class WithBlockSolvers(BaseFieldEstimator):
     def _pick_solver(self, encoded: Encoded, *, one_pass: bool) -> str:
         solver = "gibbs" if self._needs_draws() and self.solver == "auto" else self.solver
         if self._needs_draws() and solver != "gibbs":
-            raise ValueError(f"loss='ordinal' needs solver='gibbs' (or 'auto'), got {solver!r}.")
+            raise ValueError(
+                f"loss='ordinal' and noise_field need solver='gibbs' (or 'auto'), got {solver!r}."
+            )
         if solver not in ("als", "gibbs"):
             return super()._pick_solver(encoded, one_pass=one_pass)
         refused = {
@@ -192,13 +201,15 @@ class WithBlockSolvers(BaseFieldEstimator):
         on_epoch: Callable[[FieldModel], bool] | None = None,
         **of_steps: Any,
     ) -> Outcome:
-        before = getattr(self, "solver_", None) if go_on else None
+        before = self.solver_ if go_on else None
         self.solver_ = self._pick_solver(encoded, one_pass=of_steps.get("one_pass", False))
-        self.posterior_: Any = None if before != "gibbs" else self.posterior_
+        if before != self.solver_ and "gibbs" in (before, self.solver_) and before is not None:
+            self._check_change(before)
+        draws_on = before == self.solver_ == "gibbs"
+        self.posterior_: Any = self.posterior_ if draws_on else None
+        self.n_burn_: int = self.n_burn_ if draws_on else 0
         self.convergence_: pd.DataFrame | None = None
-        self.n_burn_: int = getattr(self, "n_burn_", 0) if self.posterior_ is not None else 0
         if self.solver_ not in ("als", "gibbs"):
-            self.posterior_ = None
             return super()._train(
                 encoded,
                 target,
@@ -232,7 +243,16 @@ class WithBlockSolvers(BaseFieldEstimator):
                     "solver='gibbs' needs no rows to watch, so it takes no eval_set. Score the "
                     "fitted model on them."
                 )
-            return self._sample(encoded, target, weight, go_on=before == "gibbs", on_epoch=on_epoch)
+            return self._sample(encoded, target, weight, before=before, on_epoch=on_epoch)
+
+    def _check_change(self, before: str) -> None:
+        """Raise unless the fit before is a start for this solver."""
+        if before != "als":
+            raise ValueError(
+                f"warm_start cannot go on from solver={before!r} with {self.solver_!r}: weights mean "
+                "different things to them. Fit anew with warm_start=False; 'gibbs' goes on from "
+                "'als'."
+            )
 
     def _descend(
         self,
@@ -309,7 +329,7 @@ class WithBlockSolvers(BaseFieldEstimator):
                 f"als did not converge in max_epochs={self.max_epochs} sweeps. Raise max_epochs or "
                 "tol, or strengthen the priors.",
                 ConvergenceWarning,
-                stacklevel=7,
+                stacklevel=5,
             )
         _write_module(module, best.table[None], [best.bias])
         self._module = pack_tables(module.eval())
@@ -330,7 +350,7 @@ class WithBlockSolvers(BaseFieldEstimator):
         target: NDArray[np.float64],
         weight: NDArray[np.float64],
         *,
-        go_on: bool,
+        before: str | None,
         on_epoch: Callable[[FieldModel], bool] | None,
     ) -> Outcome:
         """Draw from the posterior, or go on drawing from where the chain stands."""
@@ -347,15 +367,17 @@ class WithBlockSolvers(BaseFieldEstimator):
         digest = joblib.hash(
             (design.indices, design.starts, design.rows, design.values, target, weight)
         )
-        if go_on:
+        if before == "gibbs":
             self._load_chain(chain, generator)
+        elif before == "als":
+            first.write(_read_module(self._grow_module(seed))[design.indices])
         else:
             for machine in machines:
                 blocks = np.zeros((design.n_blocks, self.embedding_dim + 1))
                 spread = _start_spread(encoded, self.embedding_dim)
                 blocks[:, :-1] = generator.normal(0, spread, blocks[:, :-1].shape)
                 machine.write(blocks)
-        goes_on = go_on and self._chain["digest"] == digest
+        goes_on = before == "gibbs" and self._chain["digest"] == digest
 
         def on_sweep(record: dict[str, float]) -> bool:
             if self.verbose:
@@ -375,6 +397,10 @@ class WithBlockSolvers(BaseFieldEstimator):
         run = sample(chain, plan, generator)
         draws = Posterior.of_draws(run.draws, design, self.schema_, pair_slots=pair_slots)
         history, probes = pd.DataFrame(run.records), run.probes
+        if "noise_precision" in history:  # in units of the target
+            unit = getattr(self._loss, "scale", 1.0)
+            history["train_loss"] *= unit
+            history["noise_precision"] /= unit**2
         if goes_on:
             draws = self.posterior_.extended(draws)
             probes = np.concatenate([self._chain["probes"], probes])
@@ -517,18 +543,20 @@ class WithBlockSolvers(BaseFieldEstimator):
         self.convergence_ = pd.DataFrame(
             rows.values(), index=list(rows), columns=["r_hat", "effective_size"]
         )
-        r_hat = rows["predictions"][0] if rows else np.inf
+        if not rows:
+            return
+        r_hat = rows["predictions"][0]
         if r_hat > _MOST_R_HAT:
             n_kept = len(history) - start
             ratio = min((r_hat**2 - 1) / (_MOST_R_HAT**2 - 1), _MOST_MORE + 1.0)
-            more = max(math.ceil((ratio - 1) * n_kept / 10) * 10, 10) if rows else 100
+            more = max(math.ceil((ratio - 1) * n_kept / 10) * 10, 10)
             warnings.warn(
                 f"Predictions by {len(history)} sweeps have not come to rest: their R-hat is "
                 f"{r_hat:.2f}, expected at most {_MOST_R_HAT}. They may well be good already; to "
                 f"be sure run about {more} sweeps more, by set_params(warm_start=True, n_sweeps="
                 f"{more}) and fit again.",
                 ConvergenceWarning,
-                stacklevel=8,
+                stacklevel=6,
             )
 
     # -- predict -----------------------------------------------------------------------
