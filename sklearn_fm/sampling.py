@@ -249,8 +249,8 @@ class WithBlockSolvers(BaseFieldEstimator):
         """Raise unless the fit before is a start for this solver."""
         if before != "als":
             raise ValueError(
-                f"warm_start cannot go on from solver={before!r} with {self.solver_!r}: weights mean "
-                "different things to them. Fit anew with warm_start=False; 'gibbs' goes on from "
+                f"warm_start cannot go on from solver={before!r} with {self.solver_!r}: weights "
+                "mean different things to them. Fit anew with warm_start=False; 'gibbs' goes on from "
                 "'als'."
             )
 
