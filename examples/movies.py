@@ -54,6 +54,8 @@ def make_models(seed: int) -> dict[str, RegressorMixin | Pipeline]:
         "global mean": DummyRegressor(),
         "biases (ridge)": biases,
         "MFRegressor": MFRegressor(random_state=seed),
+        # The same model, but averaged over draws from its posterior.
+        "MFRegressor, gibbs": MFRegressor(solver="gibbs", n_sweeps=200, random_state=seed),
         "FMRegressor": make_pipeline(
             FieldEncoder(categorical=[*IDS, "genres"]), FMRegressor(random_state=seed)
         ),
@@ -123,8 +125,12 @@ def main() -> None:
     favourite = y_train.groupby(X_train["movie"]).sum().idxmax()
     stranger = pd.DataFrame({"user": [-1], "movie": [favourite]})
     title = data("dslabs", "movielens").set_index("movieId")["title"].loc[[favourite]].iloc[0]
-    guess = models["MFRegressor"].predict(stranger)[0]
-    print(f"\nA user never seen gets the movie's own level: {title}, {guess:.2f} stars.")
+    sampled = models["MFRegressor, gibbs"]
+    low, high = sampled.predict_interval(stranger, coverage=0.8)[0]
+    print(
+        f"\nA user never seen gets the movie's own level: {title}, "
+        f"{sampled.predict(stranger)[0]:.2f} stars, four times in five {low:.1f} to {high:.1f}."
+    )
 
     plot(models["FMRegressor"][-1].history_, y_test, predicted, options.output)
     print(f"Plot saved to {options.output}")

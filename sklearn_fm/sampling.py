@@ -66,7 +66,7 @@ class WithBlockSolvers(BaseFieldEstimator):
     ----------
     init_scale : float
         Standard deviation of the embeddings' start values. "gibbs" instead starts where the
-        pairwise term of a row has a standard deviation of 1/2.
+        pairwise term of a row has one of 1/2.
     solver : {"auto", "adagrad", "adam", "sgd", "ftrl", "lbfgs", "als", "gibbs"}
         How the model is fitted. All but "gibbs" minimize the objective
 
@@ -100,8 +100,9 @@ class WithBlockSolvers(BaseFieldEstimator):
         "wishart" has a fixed scale (Salakhutdinov, Mnih 2008). With `l2_linear` and `l2_embedding`
         given, weights are independent with mean 0 and these precisions.
     hyperprior_scale : float
-        Scale of the hyperprior: of standard deviations for "half-t", whose tail is wide, while
-        "wishart" holds on to it.
+        Scale of the hyperprior, in units of the standard deviations with which the pairwise term of
+        a row has one of 1/2 and the linear term one of 1. "half-t" has a wide tail, "wishart"
+        holds on to its scale.
 
     Attributes
     ----------
@@ -362,7 +363,10 @@ class WithBlockSolvers(BaseFieldEstimator):
         first = self._make_machine(encoded)
         design = first.design
         machines = [first, *(self._make_machine(design) for _ in range(n_outputs - 1))]
-        chain = Chain(machines, likelihood, [self._make_hyperprior(design) for _ in machines])
+        scale = _prior_scale(encoded, self.embedding_dim)
+        chain = Chain(
+            machines, likelihood, [self._make_hyperprior(design, scale) for _ in machines]
+        )
         likelihood.start(machines)
         digest = joblib.hash(
             (design.indices, design.starts, design.rows, design.values, target, weight)
@@ -374,8 +378,7 @@ class WithBlockSolvers(BaseFieldEstimator):
         else:
             for machine in machines:
                 blocks = np.zeros((design.n_blocks, self.embedding_dim + 1))
-                spread = _start_spread(encoded, self.embedding_dim)
-                blocks[:, :-1] = generator.normal(0, spread, blocks[:, :-1].shape)
+                blocks[:, :-1] = generator.normal(0, scale[:-1], blocks[:, :-1].shape)
                 machine.write(blocks)
         goes_on = before == "gibbs" and self._chain["digest"] == digest
 
@@ -421,10 +424,10 @@ class WithBlockSolvers(BaseFieldEstimator):
         self._judge(history, probes)
         return Outcome(history, len(history), stopped_by=run.stopped_by)
 
-    def _make_hyperprior(self, design: Design) -> Hyperprior:
+    def _make_hyperprior(self, design: Design, scale: NDArray[np.float64]) -> Hyperprior:
         n_priors, dim = len(design.prior_names), self.embedding_dim + 1
         if self.l2_embedding == "auto" or self.l2_linear == "auto":
-            return make_hyperprior(self.hyperprior, n_priors, dim, self.hyperprior_scale)
+            return make_hyperprior(self.hyperprior, n_priors, dim, self.hyperprior_scale * scale)
         precision = np.append(np.full(dim - 1, self.l2_embedding), self.l2_linear)
         return FixedPrior(n_priors, precision.astype(np.float64))
 
@@ -591,11 +594,12 @@ def _order_of_rows(encoded: Encoded) -> NDArray[np.intp] | slice:
     return np.lexsort(columns)
 
 
-def _start_spread(encoded: Encoded, embedding_dim: int) -> float:
-    """Standard deviation of vectors that gives the pairwise term of a row one of 1/2."""
+def _prior_scale(encoded: Encoded, embedding_dim: int) -> NDArray[np.float64]:
+    """Standard deviations of [v | w] that give a row's pairwise term one of 1/2, its linear 1."""
     fields = mean_fields(encoded)
     pairs = max(fields * (fields - 1) / 2, 1.0)
-    return float((0.25 / (pairs * embedding_dim)) ** 0.25)
+    of_vectors = (0.25 / (pairs * embedding_dim)) ** 0.25
+    return np.append(np.full(embedding_dim, of_vectors), fields**-0.5)
 
 
 def _read_module(module: FieldModel) -> NDArray[np.float64]:

@@ -106,14 +106,14 @@ class _NormalWishart:
         Number of priors.
     dim : int
         Number of coordinates, D.
-    scale : float
+    scale : float or ndarray of shape (D,)
         Standard deviation that coordinates are taken to have.
     """
 
-    def __init__(self, n_priors: int, dim: int, scale: float) -> None:
-        self.scale = scale
+    def __init__(self, n_priors: int, dim: int, scale: float | NDArray[np.float64]) -> None:
+        self.scale = np.broadcast_to(scale, (dim,))
         self.mean = np.zeros((n_priors, dim))
-        self.precision = np.tile(np.eye(dim) / scale**2, (n_priors, 1, 1))
+        self.precision = np.tile(np.diag(1 / self.scale**2), (n_priors, 1, 1))
 
     def of_shift(self, g: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """What is left of p(mu | Sigma): blocks around their mean stay as they are."""
@@ -163,7 +163,7 @@ class _NormalWishart:
 class Wishart(_NormalWishart):
     """Normal-Wishart prior of fixed scale, as in Bayesian matrix factorization.
 
-    Sigma^-1 ~ Wishart(D, (D scale^2 I)^-1), mu | Sigma ~ N(0, Sigma / 2).
+    Sigma^-1 ~ Wishart(D, (D diag(scale^2))^-1), mu | Sigma ~ N(0, Sigma / 2).
 
     References
     ----------
@@ -174,7 +174,7 @@ class Wishart(_NormalWishart):
     def draw(self, parts: list[NDArray[np.float64]], rng: np.random.Generator) -> None:
         """Draw precisions and means."""
         dim = self.mean.shape[1]
-        scatter = np.tile(np.eye(dim) * dim * self.scale**2, (len(parts), 1, 1))
+        scatter = np.tile(np.diag(dim * self.scale**2), (len(parts), 1, 1))
         self._draw(parts, scatter, dim, rng)
 
     def of_stretch(self, g: int) -> None:
@@ -188,9 +188,9 @@ class Wishart(_NormalWishart):
 class HalfT(_NormalWishart):
     """Half-t prior on each standard deviation and uniform correlations, so that scales adapt.
 
-    Sigma^-1 | a ~ Wishart(nu + D - 1, (2 nu diag(1/a))^-1), 1/a_k ~ Gamma(1/2, rate 1/scale^2),
+    Sigma^-1 | a ~ Wishart(nu + D - 1, (2 nu diag(1/a))^-1), 1/a_k ~ Gamma(1/2, rate 1/scale_k^2),
     mu | Sigma ~ N(0, Sigma / 2), nu = 2: standard deviations have half-t priors with 2 degrees of
-    freedom and that scale, and correlations are uniform on (-1, 1).
+    freedom and those scales, and correlations are uniform on (-1, 1).
 
     References
     ----------
@@ -201,9 +201,9 @@ class HalfT(_NormalWishart):
 
     nu = 2.0
 
-    def __init__(self, n_priors: int, dim: int, scale: float) -> None:
+    def __init__(self, n_priors: int, dim: int, scale: float | NDArray[np.float64]) -> None:
         super().__init__(n_priors, dim, scale)
-        self.inverse_a = np.full((n_priors, dim), 0.01)
+        self.inverse_a = np.tile(self.scale**2, (n_priors, 1))
 
     def draw(self, parts: list[NDArray[np.float64]], rng: np.random.Generator) -> None:
         """Draw precisions and means, then a."""
@@ -216,7 +216,7 @@ class HalfT(_NormalWishart):
         """What is left of p(1/a) when 1/a_k goes by the square of factor s_k.
 
         All other densities stay as they are, but for Jacobians, which the Haar measure of the group
-        cancels (Liu, Sabatti 2000); left is exp(-s_k^2 / (a_k scale^2)), a normal density.
+        cancels (Liu, Sabatti 2000); left is exp(-s_k^2 / (a_k scale_k^2)), a normal density.
         """
         return np.diag(2 * self.inverse_a[g] / self.scale**2), np.zeros(len(self.inverse_a[g]))
 
@@ -236,7 +236,9 @@ class HalfT(_NormalWishart):
         self.inverse_a = state["inverse_a"].copy()
 
 
-def make_hyperprior(kind: str, n_priors: int, dim: int, scale: float) -> Hyperprior:
+def make_hyperprior(
+    kind: str, n_priors: int, dim: int, scale: float | NDArray[np.float64]
+) -> Hyperprior:
     """Return a hyperprior by its name.
 
     Parameters
@@ -247,7 +249,7 @@ def make_hyperprior(kind: str, n_priors: int, dim: int, scale: float) -> Hyperpr
         Number of priors.
     dim : int
         Number of coordinates, D.
-    scale : float
+    scale : float or ndarray of shape (D,)
         Its scale.
 
     Returns
