@@ -251,8 +251,8 @@ class WithBlockSolvers(BaseFieldEstimator):
         if before != "als":
             raise ValueError(
                 f"warm_start cannot go on from solver={before!r} with {self.solver_!r}: weights "
-                "mean different things to them. Fit anew with warm_start=False; 'gibbs' goes on from "
-                "'als'."
+                "mean different things to them. Fit anew with warm_start=False; only 'gibbs' goes "
+                "on from 'als'."
             )
 
     def _descend(

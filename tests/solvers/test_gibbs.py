@@ -113,10 +113,11 @@ GROUPS = np.arange(12) % 2
 #: Mean 1 within both groups: then a weighted likelihood is a density of targets.
 WEIGHT = np.where(np.arange(12) % 4 < 2, 0.5, 1.5)
 
+SCALE = np.array([0.7, 0.5, 1.0])
 HYPERPRIORS = {
     "fixed": lambda: FixedPrior(2, np.array([2.0, 1.0, 0.5])),
-    "wishart": lambda: Wishart(2, D, 0.7),
-    "half-t": lambda: HalfT(2, D, 0.7),
+    "wishart": lambda: Wishart(2, D, SCALE),
+    "half-t": lambda: HalfT(2, D, SCALE),
 }
 LIKELIHOODS = {
     "gaussian": lambda: Gaussian(np.zeros(12), WEIGHT, shape=3.0, rate=2.0),
@@ -135,7 +136,7 @@ def draw_prior(prior, rng):
                 prior.inverse_a[g] = rng.gamma(0.5, size=D) * prior.scale**2
                 degrees, scatter = 2 + D - 1, 2 * 2 * prior.inverse_a[g]
             else:
-                degrees, scatter = D, np.full(D, D * prior.scale**2)
+                degrees, scatter = D, D * prior.scale**2
             normal = rng.normal(size=(degrees, D)) / np.sqrt(scatter)
             prior.precision[g] = normal.T @ normal
             prior.mean[g] = draw_normal(np.zeros(D), 2 * prior.precision[g], rng)
