@@ -228,7 +228,7 @@ class WithBlockSolvers(BaseFieldEstimator):
             encoded, target, weight = encoded[order], target[order], weight[order]
         if not go_on:
             self._loss = self._make_loss(target, weight)
-        with limit_threads(count_threads(self.n_jobs)):  # of BLAS
+        with limit_threads(1):  # of BLAS, whose sums depend on their number
             if self.solver_ == "als":
                 return self._descend(
                     encoded,
