@@ -71,7 +71,7 @@ def test_without_blocks_half_t_has_the_marginals_it_is_named_for():
     """Standard deviations half-t with 2 degrees of freedom, correlations uniform."""
     prior, rng = HalfT(1, D, 0.6), np.random.default_rng(0)
     deviations, correlations = [], []
-    for sweep in range(18_000):
+    for sweep in range(12_000):
         prior.draw([np.empty((0, D))], rng)
         if sweep % 12 == 11:
             covariance = np.linalg.inv(prior.precision[0])

@@ -49,7 +49,7 @@ def test_gaussian_noise_and_bias_given_the_rest():
     y, w, raw = rng.normal(size=n), rng.uniform(0.5, 2, n), rng.normal(size=(n, 1))
     e = y - raw[:, 0]
     alphas, biases = [], []
-    for _ in range(1200):
+    for _ in range(800):
         likelihood = Gaussian(y, w, shape=2.0, rate=3.0)
         machines = start(likelihood, raw)
         likelihood.draw(machines, rng)
@@ -71,7 +71,7 @@ def test_gaussian_groups_given_the_rest():
     y, raw = rng.normal(size=6), np.zeros((6, 1))
     w, groups = np.array([1, 2, 0.5, 1, 1, 1]), np.array([0, 0, 1, 1, 1, 3])
     taus, alphas = [], []
-    for _ in range(1200):
+    for _ in range(800):
         likelihood = Gaussian(y, w, groups, 4)
         likelihood.noise_precision[:] = [1, 2, 3, 4]
         likelihood.draw(start(likelihood, raw), rng)

@@ -185,7 +185,7 @@ def test_variance_of_unknown_blocks_by_brute_force(name, pair_slots):
     row = FieldArray(np.array([codes], dtype=float), SCHEMA)
     posterior = make_posterior(TRAIN, n_draws=1, pair_slots=pair_slots)
     mean, variance = read_all(posterior, row)
-    n = 100_000
+    n = 40_000
     raw, found = simulate_raw(posterior, row, n, np.random.default_rng(0))
     assert found == n_unknown
     deviation = raw.std()
