@@ -229,6 +229,7 @@ PEERS: dict[str, tuple[str, Callable[[int], Any]]] = {
     "HistGradientBoosting": ("sklearn", lambda s: Scikit(boosting(s))),
 }
 NOISE = {'solver="gibbs", noise_field="user"': lambda seed: Gibbs(seed, noise_field="user")}
+NOISY = ["movielens-u1", "movielens-90/10"]
 RATES, CLICKS = ["myFM", "Surprise SVD"], ["myFM", "LightGBM", "LogisticRegression, one-hot"]
 SETS: dict[str, tuple[Callable[[Path, int], Iterator[Split]], list[str]]] = {
     "frappe": (frappe, CLICKS),
@@ -246,7 +247,7 @@ def compare(options: argparse.Namespace) -> None:
     """Print scores and seconds of every contestant on every set."""
     for name in options.sets:
         split, peers = SETS[name]
-        entrants = dict(OURS) | (NOISE if "movielens" in name or name == "kmrd" else {})
+        entrants = dict(OURS) | (NOISE if name in NOISY else {})
         for peer in peers:
             module, make = PEERS[peer]
             if importlib.util.find_spec(module) is not None:
