@@ -110,6 +110,9 @@ class SampledRegressorMixin(FieldRegressorMixin):
         posterior_: Any
         schema_: Any
 
+    def _posterior_settings(self) -> dict[str, Any]:
+        return super()._posterior_settings() | {"noise_field": self.noise_field, "loss": self.loss}
+
     def _needs_draws(self) -> bool:
         return self.loss == "ordinal" or self.noise_field is not None
 
@@ -242,7 +245,7 @@ class SampledRegressorMixin(FieldRegressorMixin):
         """
         if not return_std:
             y = super().predict(X)
-            return self._cut(y) if self.solver_ == "als" else y
+            return self._cut(y) if self.solver_ in ("als", "gibbs") else y
         self._check_draws("return_std=True")
         means, deviations = [], []
         for encoded, raw in self._predictions(X):

@@ -368,9 +368,8 @@ class WithBlockSolvers(BaseFieldEstimator):
             machines, likelihood, [self._make_hyperprior(design, scale) for _ in machines]
         )
         likelihood.start(machines)
-        digest = joblib.hash(
-            (design.indices, design.starts, design.rows, design.values, target, weight)
-        )
+        arrays = design.indices, design.starts, design.rows, design.values, target, weight
+        digest = joblib.hash((arrays, design.linear_values, pair_slots, self._posterior_settings()))
         if before == "gibbs":
             self._load_chain(chain, generator)
         elif before == "als":
@@ -431,9 +430,20 @@ class WithBlockSolvers(BaseFieldEstimator):
         precision = np.append(np.full(dim - 1, self.l2_embedding), self.l2_linear)
         return FixedPrior(n_priors, precision.astype(np.float64))
 
+    def _posterior_settings(self) -> dict[str, Any]:
+        """Parameters that change the posterior: draws under others are of another one."""
+        names = ("l2_linear", "l2_embedding", "hyperprior", "hyperprior_scale")
+        return {name: getattr(self, name) for name in names}
+
     def _load_chain(self, chain: Chain, generator: np.random.Generator) -> None:
         """Go on from where a chain stood; blocks that it lacks are drawn from their priors."""
         before = self._chain
+        width = before["blocks"][0].shape[1] - 1
+        if width != self.embedding_dim:
+            raise ValueError(
+                f"warm_start goes on with vectors of width {width}, but embedding_dim is now "
+                f"{self.embedding_dim}. Fit anew with warm_start=False."
+            )
         start_bias = chain.likelihood.bias.copy()
         chain.likelihood.load_values(before["values"])
         n_rows = before["schema"].table_size

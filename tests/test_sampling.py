@@ -239,12 +239,42 @@ def test_a_warm_start_with_another_prior(change):
     assert np.isfinite(model.predict(X)).all()
 
 
-@pytest.mark.xfail(raises=ValueError, reason="draws of two likelihoods are put side by side")
-def test_a_warm_start_with_noise_of_its_own_for_each_category():
+@pytest.mark.parametrize(
+    "change",
+    [{"noise_field": "x0"}, {"hyperprior": "wishart"}, {"l2_linear": 1.0, "l2_embedding": 3.0}],
+    ids=["noise", "hyperprior", "penalties"],
+)
+def test_a_warm_start_with_another_posterior_keeps_no_draws(change):
+    """Draws of two posteriors stood side by side, or failed to."""
     X, raw, _ = planted(200)
     model = FMRegressor(**QUICK, warm_start=True).fit(X, raw)
-    model.set_params(noise_field="x0").fit(X, raw)
+    n_sweeps, n_draws = len(model.history_), model.posterior_.n_draws
+    model.fit(X, raw)
+    assert len(model.history_) == 2 * n_sweeps
+    model.set_params(**change).fit(X, raw)
+    assert len(model.history_) == n_sweeps
+    assert model.posterior_.n_draws == n_draws
     assert np.isfinite(model.predict(X, return_std=True)[1]).all()
+
+
+def test_a_warm_start_with_vectors_of_another_width_is_refused():
+    X, raw, _ = planted(200)
+    model = FMRegressor(**QUICK, warm_start=True).fit(X, raw)
+    before = model.predict(X)
+    width = model.embedding_dim
+    with pytest.raises(ValueError, match=rf"vectors of width {width}, but embedding_dim is now 9"):
+        model.set_params(embedding_dim=9).fit(X, raw)
+    assert np.array_equal(model.predict(X), before)
+
+
+def test_als_is_a_start_for_gibbs_and_no_other_solver_is():
+    X, raw, _ = planted(200)
+    model = FMRegressor(**{**QUICK, "solver": "als"}, warm_start=True).fit(X, raw)
+    sampled = model.set_params(solver="gibbs").fit(X, raw)
+    assert sampled.posterior_ is not None
+    assert sampled.score(X, raw) > 0.3
+    with pytest.raises(ValueError, match="cannot go on from solver='gibbs' with 'adagrad'"):
+        sampled.set_params(solver="adagrad").fit(X, raw)
 
 
 @pytest.mark.parametrize("labels", ["numbers", "two", "three", "ordinal"])

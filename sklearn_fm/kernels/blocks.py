@@ -20,9 +20,10 @@ from .rules import COMPILE, INLINE
 from .simd import fill, load, multiply_add, pointer, prefetch, store, total
 from .threads import barrier
 
-__all__ = ["Blocks", "add_moves", "move_all", "sum_up", "sweep", "work_size"]
+__all__ = ["Blocks", "sweep", "work_size"]
 
-_AHEAD = 6  # entries from now whose rows are asked for
+#: Entries from now whose rows are asked for.
+AHEAD = 6
 
 
 class Blocks(NamedTuple):
@@ -84,7 +85,7 @@ def work_size(K: int, width: int) -> int:
 
 
 @njit(**INLINE)
-def _fetch(layout: Any, state: Any, row: int) -> None:
+def fetch(layout: Any, state: Any, row: int) -> None:
     """Ask for a row state."""
     base = np.int64(row) * (layout.K + 2)
     for k in range(0, layout.K + 2, 8):
@@ -92,7 +93,7 @@ def _fetch(layout: Any, state: Any, row: int) -> None:
 
 
 @njit(**INLINE)
-def _take_entry(
+def take_entry(
     layout: Any,
     state: Any,
     row: int,
@@ -117,7 +118,7 @@ def _take_entry(
 
 
 @njit(**INLINE)
-def _add_four(layout: Any, P: Any, X: Any, q: Any) -> None:
+def add_four(layout: Any, P: Any, X: Any, q: Any) -> None:
     """P += sum_j q_j X_j X_j' over four rows, lower triangle in whole registers."""
     K, width = layout.K, layout.width
     lanes = layout.lanes
@@ -162,26 +163,26 @@ def _accumulate(
     j = 0
     for entry in range(first, last):
         row = np.int64(rows[entry])
-        if entry + _AHEAD < last:
-            _fetch(layout, state, rows[entry + _AHEAD])
+        if entry + AHEAD < last:
+            fetch(layout, state, rows[entry + AHEAD])
         x = values[entry] if have_values else 1.0
         x_linear = x if same else linear_values[entry]
         if is_pooled:
             own = pools[entry] * K
-            _take_entry(layout, state, row, x, pooled, own, 1.0, x_linear, X, j * width)
+            take_entry(layout, state, row, x, pooled, own, 1.0, x_linear, X, j * width)
         else:
-            _take_entry(layout, state, row, x, table, own_row, x, x_linear, X, j * width)
+            take_entry(layout, state, row, x, table, own_row, x, x_linear, X, j * width)
         q[j] = state[row * (K + 2) + K + 1]
         j += 1
         if j == 4:
-            _add_four(layout, P, X, q)
+            add_four(layout, P, X, q)
             j = 0
     if j:
         for rest in range(j, 4):
             q[rest] = 0.0
             for k in range(0, width, layout.lanes):
                 store(X, rest * width + k, zero)
-        _add_four(layout, P, X, q)
+        add_four(layout, P, X, q)
 
 
 @njit(**INLINE)
@@ -265,7 +266,7 @@ def _solve(
 
 
 @njit(**INLINE)
-def _apply(
+def apply(
     layout: Any,
     blocks: Any,
     state: Any,
@@ -285,8 +286,8 @@ def _apply(
     own_row = block * (K + 1)
     for entry in range(first, last):
         row = np.int64(rows[entry])
-        if entry + _AHEAD < last:
-            _fetch(layout, state, rows[entry + _AHEAD])
+        if entry + AHEAD < last:
+            fetch(layout, state, rows[entry + AHEAD])
         x = values[entry] if have_values else 1.0
         x_linear = x if same else linear_values[entry]
         pool = pools[entry] * K if is_pooled else 0
@@ -307,13 +308,14 @@ def _apply(
 
 
 @njit(**INLINE)
-def _move(layout: Any, table: Any, block: int, delta: Any) -> None:
+def move(layout: Any, table: Any, block: int, delta: Any) -> None:
+    """Add to a block."""
     for k in range(layout.K + 1):
         table[block * (layout.K + 1) + k] += delta[k]
 
 
 @njit(**INLINE)
-def _pool(layout: Any, blocks: Any, table: Any, pooled: Any, first: int, last: int) -> None:
+def pool(layout: Any, blocks: Any, table: Any, pooled: Any, first: int, last: int) -> None:
     """Sum the embeddings of a group's blocks in each row."""
     K = layout.K
     pools, values, have_values = pointer(blocks.pools), pointer(blocks.values), len(blocks.values)
@@ -396,7 +398,7 @@ def sweep(
         first_piece, last_piece = blocks.groups[g, 2], blocks.groups[g, 3]
         is_pooled = blocks.pooled[g]
         if is_pooled and part == 0:
-            _pool(layout, blocks, table, pooled, first, last)
+            pool(layout, blocks, table, pooled, first, last)
         next_piece = first_piece
         for block in range(blocks.cuts[g, part], blocks.cuts[g, part + 1]):
             start, end = starts[block], starts[block + 1]
@@ -422,8 +424,8 @@ def sweep(
                 u,
                 delta,
             )
-            _apply(layout, blocks, state, table, pooled, block, start, end, delta, is_pooled)
-            _move(layout, table, block, delta)
+            apply(layout, blocks, state, table, pooled, block, start, end, delta, is_pooled)
+            move(layout, table, block, delta)
         size = (K + 2) * W
         for piece in range(first_piece + part, last_piece, n_parts):
             block = blocks.pieces[piece, 0]
@@ -479,7 +481,7 @@ def sweep(
             n_long += 1
         barrier(sync, n_parts)
         for piece in range(first_piece + part, last_piece, n_parts):
-            _apply(
+            apply(
                 layout,
                 blocks,
                 state,
@@ -499,163 +501,6 @@ def sweep(
             while piece < last_piece and blocks.pieces[piece, 0] == block:
                 piece += 1
             if n_long % n_parts == part:
-                _move(layout, table, block, pointer(pieces_[begin]))
+                move(layout, table, block, pointer(pieces_[begin]))
             n_long += 1
         # the next group reads the row states only, until the barrier at its end
-
-
-@njit(**COMPILE)
-def add_moves(
-    layout: Any,
-    blocks: Any,
-    table_: Any,
-    state_: Any,
-    stretches: bool,
-    first: int,
-    last: int,
-    statistics_: Any,
-    work_: Any,
-) -> None:
-    """Sum the statistics of a step that blocks take together, over all of their entries.
-
-    Parameters
-    ----------
-    layout : BlockLayout
-        Where numbers stand.
-    blocks : Blocks
-        The blocks.
-    table_, state_ : ndarray of float64
-        As in `sweep`.
-    stretches : bool
-        Whether each coordinate of the blocks is multiplied by a number, rather than added to.
-    first, last : int
-        Blocks, which share no row.
-    statistics_ : ndarray of float64 of shape (K + 2, width)
-        Receives sum of p x x', lower triangle, where x is the derivative of the raw prediction
-        by the step, followed by the residual.
-    work_ : ndarray of float64 of shape (`work_size`,)
-        Room.
-    """
-    K, width = layout.K, layout.width
-    table, state, P = pointer(table_), pointer(state_), pointer(statistics_)
-    X, q = pointer(work_), pointer(work_[4 * width :])
-    rows, values, have_values = pointer(blocks.rows), pointer(blocks.values), len(blocks.values)
-    linear_values, same = pointer(blocks.linear_values), len(blocks.linear_values) == 0
-    starts = pointer(blocks.starts)
-    zero = fill(layout, 0.0)
-    for k in range(0, (K + 2) * width, layout.lanes):
-        store(P, k, zero)
-    end = starts[last]
-    j = 0
-    for block in range(first, last):
-        own = block * (K + 1)
-        for entry in range(starts[block], starts[block + 1]):
-            row = np.int64(rows[entry])
-            if entry + _AHEAD < end:
-                _fetch(layout, state, rows[entry + _AHEAD])
-            x = values[entry] if have_values else 1.0
-            x_linear = x if same else linear_values[entry]
-            at = j * width
-            _take_entry(layout, state, row, x, table, own, x, x_linear, X, at)
-            if stretches:
-                for k in range(0, K, layout.lanes):
-                    store(X, at + k, load(layout, X, at + k) * load(layout, table, own + k))
-                X[at + K] *= table[own + K]
-            q[j] = state[row * (K + 2) + K + 1]
-            j += 1
-            if j == 4:
-                _add_four(layout, P, X, q)
-                j = 0
-    for rest in range(j, 4):
-        q[rest] = 0.0
-        for k in range(0, width, layout.lanes):
-            store(X, rest * width + k, zero)
-    if j:
-        _add_four(layout, P, X, q)
-
-
-@njit(**COMPILE)
-def move_all(
-    layout: Any,
-    blocks: Any,
-    table_: Any,
-    state_: Any,
-    stretches: bool,
-    step: Any,
-    first: int,
-    last: int,
-    work_: Any,
-) -> None:
-    """Move blocks by one step: add it to them, or multiply them by it.
-
-    Parameters
-    ----------
-    layout, blocks, table_, state_, stretches, first, last, work_
-        As in `add_moves`.
-    step : ndarray of float64 of shape (width,)
-        What to add or to multiply by, in the places of [v | w].
-    """
-    K = layout.K
-    table, state, delta = pointer(table_), pointer(state_), pointer(work_)
-    starts = pointer(blocks.starts)
-    for block in range(first, last):
-        for k in range(K + 1):
-            delta[k] = (step[k] - 1) * table[block * (K + 1) + k] if stretches else step[k]
-        start, end = starts[block], starts[block + 1]
-        _apply(layout, blocks, state, table, table, block, start, end, delta, False)
-        _move(layout, table, block, delta)
-
-
-@njit(**COMPILE)
-def sum_up(layout: Any, blocks: Any, table_: Any, state_: Any, pooled_: Any, raw_: Any) -> None:
-    """Write the sums of embeddings into the row states, and raw predictions without the bias.
-
-    raw = linear term + (|S|^2 - sum of |e|^2 over the embeddings e that S sums) / 2
-
-    Parameters
-    ----------
-    layout : BlockLayout
-        Where numbers stand.
-    blocks : Blocks
-        The blocks.
-    table_, state_, pooled_ : ndarray of float64
-        As in `sweep`.
-    raw_ : ndarray of float64 of shape (n_rows,)
-        Receives the raw predictions.
-    """
-    K = layout.K
-    table, state, pooled, raw = pointer(table_), pointer(state_), pointer(pooled_), pointer(raw_)
-    rows, values, have_values = pointer(blocks.rows), pointer(blocks.values), len(blocks.values)
-    linear_values, same = pointer(blocks.linear_values), len(blocks.linear_values) == 0
-    pools, starts = pointer(blocks.pools), pointer(blocks.starts)
-    for r in range(len(state_)):
-        raw[r] = 0.0
-        for k in range(K):
-            state[r * (K + 2) + k] = 0.0
-    for g in range(len(blocks.groups)):
-        first, last = blocks.groups[g, 0], blocks.groups[g, 1]
-        if blocks.pooled[g]:
-            _pool(layout, blocks, table, pooled, first, last)
-        for block in range(first, last):
-            own = block * (K + 1)
-            for entry in range(starts[block], starts[block + 1]):
-                row = np.int64(rows[entry])
-                x = values[entry] if have_values else 1.0
-                x_linear = x if same else linear_values[entry]
-                x_all, twice = fill(layout, x), fill(layout, 0.0)
-                for k in range(0, K, layout.lanes):
-                    at = row * (K + 2) + k
-                    v = x_all * load(layout, table, own + k)
-                    S = load(layout, state, at)
-                    if blocks.pooled[g]:
-                        twice = multiply_add(v, load(layout, pooled, pools[entry] * K + k), twice)
-                    else:
-                        twice = multiply_add(v, v, twice)
-                    store(state, at, S + v)
-                raw[row] += x_linear * table[own + K] - total(twice) / 2
-    for r in range(len(state_)):
-        square = fill(layout, 0.0)
-        for k in range(0, K, layout.lanes):
-            S = load(layout, state, r * (K + 2) + k)
-            square = multiply_add(S, S, square)
-        raw[r] += total(square) / 2

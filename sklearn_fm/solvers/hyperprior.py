@@ -233,7 +233,8 @@ class HalfT(_NormalWishart):
     def load_state(self, state: dict[str, NDArray[np.float64]]) -> None:
         """Take over a state."""
         super().load_state(state)
-        self.inverse_a = state["inverse_a"].copy()
+        if "inverse_a" in state:  # a state of another hyperprior lacks it
+            self.inverse_a = state["inverse_a"].copy()
 
 
 def make_hyperprior(

@@ -214,7 +214,7 @@ class CompiledMachine:
         self, blocks: slice, *, stretches: bool
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Statistics of a step that blocks take together."""
-        from ..kernels.blocks import add_moves
+        from ..kernels.moves import add_moves
 
         layout = self.layout
         chunks = self._chunks(blocks)
@@ -240,7 +240,7 @@ class CompiledMachine:
 
     def move(self, blocks: slice, step: NDArray[np.float64], *, stretches: bool) -> None:
         """Take a step with all of some blocks."""
-        from ..kernels.blocks import move_all
+        from ..kernels.moves import move_all
 
         layout = self.layout
         placed = np.full(layout.width, float(stretches))
@@ -282,7 +282,7 @@ class CompiledMachine:
 
     def _raw(self) -> NDArray[np.float64]:
         """Raw predictions without the bias; the sums in the row states are made anew."""
-        from ..kernels.blocks import sum_up
+        from ..kernels.moves import sum_up
 
         raw = np.zeros(self.design.n_rows)
         sum_up(self.layout, self._blocks, self._table, self._state, self._pooled, raw)
