@@ -303,7 +303,7 @@ class MFRegressor(SampledRegressorMixin, _MF):
     product when there are hidden layers. Every column is an id, whatever its dtype: two
     columns are users and items, with more all pairs interact, one column makes a bias
     model. An id that fit did not see adds nothing, so the prediction falls back to the
-    biases of the others.
+    biases of the others; with solver "gibbs" it counts as an average one.
 
     Parameters
     ----------

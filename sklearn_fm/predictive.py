@@ -5,6 +5,7 @@ How draws come about is told in ``sampling``.
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -113,6 +114,21 @@ class SampledRegressorMixin(FieldRegressorMixin):
     def _posterior_settings(self) -> dict[str, Any]:
         return super()._posterior_settings() | {"noise_field": self.noise_field, "loss": self.loss}
 
+    def _check_parameters(self, solver: str, encoded: Encoded, *, one_pass: bool) -> None:
+        super()._check_parameters(solver, encoded, one_pass=one_pass)
+        if self.loss == "ordinal" and self.noise_field is not None:
+            raise ValueError(
+                "loss='ordinal' fixes the noise of its latent targets, so it takes no noise_field."
+            )
+
+    def _check_change(self, before: str) -> None:
+        super()._check_change(before)
+        if (self.levels_ is None) == (self.loss == "ordinal"):
+            raise ValueError(
+                f"warm_start cannot go on with loss={self.loss!r}, which another one was before. "
+                "Fit anew with warm_start=False."
+            )
+
     def _needs_draws(self) -> bool:
         return self.loss == "ordinal" or self.noise_field is not None
 
@@ -135,14 +151,7 @@ class SampledRegressorMixin(FieldRegressorMixin):
         self, target: NDArray[np.float64], weight: NDArray[np.float64], encoded: Encoded
     ) -> Likelihood:
         if self.levels_ is not None:
-            level = np.searchsorted(self.levels_, target)
-            found = self.levels_[np.minimum(level, len(self.levels_) - 1)]
-            if np.any(found != target):
-                raise ValueError(
-                    f"y holds levels that it did not have before, such as "
-                    f"{target[found != target][0]:g}; levels are {self.levels_.tolist()}."
-                )
-            return OrdinalProbit(level.astype(np.float64), weight, len(self.levels_))
+            return OrdinalProbit(self._level_of(target), weight, len(self.levels_))
         groups = self._noise_groups(encoded)
         y = self._loss.encode(target)
         if groups is None:
@@ -159,10 +168,22 @@ class SampledRegressorMixin(FieldRegressorMixin):
         if self.levels_ is None:
             given = np.broadcast_to(self._loss.encode(target), shape)
             return Targets(given, given, weight / self._noise_variance(encoded).T)
-        level = np.minimum(np.searchsorted(self.levels_, target), len(self.levels_) - 1)
+        level = self._level_of(target).astype(np.intp)
         infinite = np.full((shape[0], 1), np.inf)
         edges = np.concatenate([-infinite, values["cuts"], infinite], axis=1)
         return Targets(edges[:, level], edges[:, level + 1], np.broadcast_to(weight, shape))
+
+    def _level_of(self, target: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Positions of targets in `levels_`."""
+        levels: Any = self.levels_
+        level = np.minimum(np.searchsorted(levels, target), len(levels) - 1)
+        found = levels[level]
+        if np.any(found != target):
+            raise ValueError(
+                f"y holds levels that it did not have before, such as "
+                f"{target[found != target][0]:g}; levels are {levels.tolist()}."
+            )
+        return level.astype(np.float64)
 
     def _noise_groups(self, encoded: Encoded) -> NDArray[np.intp] | None:
         """Group of each row; 0 is the unknown category."""
@@ -236,7 +257,7 @@ class SampledRegressorMixin(FieldRegressorMixin):
             Expected target.
         std : ndarray of shape (n_rows,)
             Standard deviation of the target, its noise included, as in BayesianRidge; only with
-            `return_std`.
+            `return_std`. A `y_range` does not cut it.
 
         Raises
         ------
@@ -258,7 +279,8 @@ class SampledRegressorMixin(FieldRegressorMixin):
             variance = (self._deviations(encoded, raw) ** 2).mean(axis=1)
             variance += raw.mean[:, :, 0].var(axis=1)
             deviations.append(self._loss.scale * np.sqrt(variance))
-        return self._loss.predict(np.concatenate(means)[:, None]), np.concatenate(deviations)
+        y = self._cut(self._loss.predict(np.concatenate(means)[:, None]))
+        return y, np.concatenate(deviations)
 
     def predict_interval(self, X: Any, coverage: float = 0.9) -> NDArray[np.float64]:
         """Interval that holds the target with a given probability, as much on either side out.
@@ -282,8 +304,8 @@ class SampledRegressorMixin(FieldRegressorMixin):
             If the model was not fitted by solver "gibbs", or coverage is no probability.
         """
         self._check_draws("predict_interval")
-        if not 0 < coverage < 1:
-            raise ValueError(f"coverage must lie between 0 and 1, got {coverage}.")
+        if not isinstance(coverage, Real) or not 0 < coverage < 1:
+            raise ValueError(f"coverage must lie between 0 and 1, got {coverage!r}.")
         tails = (1 - coverage) / 2, (1 + coverage) / 2
         parts = []
         for encoded, raw in self._predictions(X):

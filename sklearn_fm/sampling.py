@@ -36,14 +36,9 @@ from .solvers.convergence import effective_size, split_r_hat
 from .solvers.design import Design, make_design
 from .solvers.gibbs import Chain, Plan, sample
 from .solvers.hyperprior import FixedPrior, Hyperprior, make_hyperprior
-from .solvers.likelihoods import (
-    Likelihood,
-)
+from .solvers.likelihoods import Likelihood, count_copies
 from .solvers.machine import Machine, make_machine
-from .solvers.posterior import (
-    Posterior,
-    Raw,
-)
+from .solvers.posterior import Posterior, Raw
 from .solvers.refit import Targets, redraw
 from .targets import FieldRegressorMixin
 from .training.fitting import Outcome
@@ -81,11 +76,16 @@ class WithBlockSolvers(BaseFieldEstimator):
         Adagrad for the rest. "als" (regression) moves the vector and weight of one index
         after the other to their joint optimum, in closed form. "gibbs" draws from the
         posterior instead and averages predictions over draws, which is the most accurate where
-        ids have few rows each, takes no validation rows, learning rate or penalties, and
+        ids have few rows each, needs no validation rows, learning rate or penalties, and
         gives standard deviations; it takes minutes where "adagrad" takes seconds. "auto" is
         "lbfgs" for small data (unless a parameter that only
         mini-batches can honour is set), "ftrl" if there is an `l1_linear`, "gibbs" for an ordinal
-        `loss`, else "adagrad" for the tables; dense layers are then trained by Adam.
+        `loss` or a `noise_field`, else "adagrad" for the tables; dense layers are then trained by
+        Adam.
+    warm_start : bool
+        Whether `fit` goes on from the weights of the fit before, with its encoder. "gibbs" adds
+        `n_sweeps` sweeps and their draws if rows, targets and priors are the same as before;
+        otherwise it keeps the weights as a start only.
     n_sweeps : int
         Draws of all weights that "gibbs" takes.
     n_burn : int or "auto"
@@ -154,32 +154,32 @@ class WithBlockSolvers(BaseFieldEstimator):
             )
         if solver not in ("als", "gibbs"):
             return super()._pick_solver(encoded, one_pass=one_pass)
-        refused = {
-            "callbacks of skorch": bool(self.callbacks),
-            "pretrained embeddings": bool(self.pretrained),
-            "an l1_linear": self.l1_linear > 0,
-            "hidden layers": bool(getattr(self, "hidden_layer_sizes", ())),
-            "single passes (partial_fit)": one_pass,
-            "rows larger than memory": isinstance(encoded, FieldFolder),
-        }
-        if solver == "gibbs":
-            refused["early stopping"] = self.early_stopping is True
-            n_auto = (self.l2_linear, self.l2_embedding).count("auto")
-            refused["one of l2_linear and l2_embedding without the other"] = n_auto == 1
-            if self._burn() >= self.n_sweeps:
-                raise ValueError(
-                    f"n_burn={self.n_burn} must be less than n_sweeps={self.n_sweeps}, or nothing "
-                    "is left to predict by."
-                )
-        elif not isinstance(self, FieldRegressorMixin):
-            refused["classes: it minimizes squared error"] = True
-        wrong = [what for what, is_so in refused.items() if is_so]
-        if wrong:
-            raise ValueError(
-                f"solver={solver!r} does not take {wrong[0]}. Use another solver, such as 'adagrad'"
-                ", or leave it out."
-            )
+        self._check_parameters(solver, encoded, one_pass=one_pass)
         return solver
+
+    def _check_parameters(self, solver: str, encoded: Encoded, *, one_pass: bool) -> None:
+        """Raise if parameters ask for what solvers of blocks cannot do."""
+        n_auto = (self.l2_linear, self.l2_embedding).count("auto")
+        samples = solver == "gibbs"
+        wrong = {
+            "has no partial_fit: it needs all rows at once": one_pass,
+            "takes no callbacks of skorch": bool(self.callbacks),
+            "takes no pretrained embeddings": bool(self.pretrained),
+            "has no l1_linear": self.l1_linear > 0,
+            "fits no hidden layers": bool(getattr(self, "hidden_layer_sizes", ())),
+            "needs rows that fit into memory": isinstance(encoded, FieldFolder),
+            "minimizes squared error, so it fits no classes": not samples
+            and not isinstance(self, FieldRegressorMixin),
+            "needs no early stopping: leave it at 'auto'": samples and self.early_stopping is True,
+            "takes l2_linear and l2_embedding both as numbers, or both as 'auto'": samples
+            and n_auto == 1,
+            "needs an l2_linear and l2_embedding above 0, or 'auto'": samples
+            and 0 in (self.l2_linear, self.l2_embedding),
+        }
+        for what, is_so in wrong.items():
+            if is_so:
+                why = "" if solver == self.solver else " (which loss or noise_field ask for)"
+                raise ValueError(f"solver={solver!r}{why} {what}.")
 
     def _needs_draws(self) -> bool:
         """Whether only "gibbs" can fit the loss."""
@@ -204,7 +204,7 @@ class WithBlockSolvers(BaseFieldEstimator):
     ) -> Outcome:
         before = self.solver_ if go_on else None
         self.solver_ = self._pick_solver(encoded, one_pass=of_steps.get("one_pass", False))
-        if before != self.solver_ and "gibbs" in (before, self.solver_) and before is not None:
+        if before is not None:
             self._check_change(before)
         draws_on = before == self.solver_ == "gibbs"
         self.posterior_: Any = self.posterior_ if draws_on else None
@@ -247,12 +247,18 @@ class WithBlockSolvers(BaseFieldEstimator):
             return self._sample(encoded, target, weight, before=before, on_epoch=on_epoch)
 
     def _check_change(self, before: str) -> None:
-        """Raise unless the fit before is a start for this solver."""
-        if before != "als":
+        """Raise unless the fit before is a start for this one."""
+        if before != self.solver_ and "gibbs" in (before, self.solver_) and before != "als":
             raise ValueError(
                 f"warm_start cannot go on from solver={before!r} with {self.solver_!r}: weights "
                 "mean different things to them. Fit anew with warm_start=False; only 'gibbs' goes "
                 "on from 'als'."
+            )
+        width = self._module_spec[2]["embedding_dim"] // self._module_spec[1]
+        if self.solver_ in ("als", "gibbs") and width != self.embedding_dim:
+            raise ValueError(
+                f"warm_start goes on with vectors of width {width}, but embedding_dim is now "
+                f"{self.embedding_dim}. Fit anew with warm_start=False."
             )
 
     def _descend(
@@ -358,6 +364,8 @@ class WithBlockSolvers(BaseFieldEstimator):
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31 - 1))
         generator = np.random.default_rng(seed)
+        if before == "gibbs":  # the same numbers again would couple the chain to its past
+            generator.bit_generator.state = self._chain["generator"]
         likelihood = self._make_likelihood(target, weight, encoded)
         n_outputs, pair_slots = len(likelihood.bias), getattr(self, "pair_slots", False)
         first = self._make_machine(encoded)
@@ -365,7 +373,10 @@ class WithBlockSolvers(BaseFieldEstimator):
         machines = [first, *(self._make_machine(design) for _ in range(n_outputs - 1))]
         scale = _prior_scale(encoded, self.embedding_dim)
         chain = Chain(
-            machines, likelihood, [self._make_hyperprior(design, scale) for _ in machines]
+            machines,
+            likelihood,
+            [self._make_hyperprior(design, scale) for _ in machines],
+            unit=getattr(self._loss, "scale", 1.0),
         )
         likelihood.start(machines)
         arrays = design.indices, design.starts, design.rows, design.values, target, weight
@@ -390,21 +401,26 @@ class WithBlockSolvers(BaseFieldEstimator):
             self._publish(now, seed)
             return on_epoch(self._module)
 
+        burn = self._burn()
+        if not goes_on and burn >= self.n_sweeps:
+            raise ValueError(
+                f"n_burn={self.n_burn} must be less than n_sweeps={self.n_sweeps}, or nothing is "
+                "left to predict by."
+            )
         plan = Plan(
             self.n_sweeps,
-            n_burn=0 if goes_on else self._burn(),
+            n_burn=max(self.n_burn_ - len(self.history_), 0) if goes_on else burn,
             thin=None if self.thin == "auto" else self.thin,
             on_sweep=on_sweep,
         )
         run = sample(chain, plan, generator)
+        if run.stopped_by is not None and not run.records:
+            raise run.stopped_by  # before anything was drawn
         draws = Posterior.of_draws(run.draws, design, self.schema_, pair_slots=pair_slots)
         history, probes = pd.DataFrame(run.records), run.probes
-        if "noise_precision" in history:  # in units of the target
-            unit = getattr(self._loss, "scale", 1.0)
-            history["train_loss"] *= unit
-            history["noise_precision"] /= unit**2
         if goes_on:
-            draws = self.posterior_.extended(draws)
+            if not self._chain["makeshift"]:
+                draws = self.posterior_.extended(draws)
             probes = np.concatenate([self._chain["probes"], probes])
             history["sweep"] += len(self.history_)
             history = pd.concat([self.history_, history], ignore_index=True)
@@ -418,8 +434,10 @@ class WithBlockSolvers(BaseFieldEstimator):
             "priors": [prior.state() for prior in chain.hyperpriors],
             "values": likelihood.values(),
             "probes": probes,
+            "makeshift": run.makeshift,
+            "generator": generator.bit_generator.state,
         }
-        self.n_burn_ = self.n_burn_ if goes_on else plan.n_burn
+        self.n_burn_ = self.n_burn_ if goes_on else burn
         self._judge(history, probes)
         return Outcome(history, len(history), stopped_by=run.stopped_by)
 
@@ -438,12 +456,6 @@ class WithBlockSolvers(BaseFieldEstimator):
     def _load_chain(self, chain: Chain, generator: np.random.Generator) -> None:
         """Go on from where a chain stood; blocks that it lacks are drawn from their priors."""
         before = self._chain
-        width = before["blocks"][0].shape[1] - 1
-        if width != self.embedding_dim:
-            raise ValueError(
-                f"warm_start goes on with vectors of width {width}, but embedding_dim is now "
-                f"{self.embedding_dim}. Fit anew with warm_start=False."
-            )
         start_bias = chain.likelihood.bias.copy()
         chain.likelihood.load_values(before["values"])
         n_rows = before["schema"].table_size
@@ -480,7 +492,8 @@ class WithBlockSolvers(BaseFieldEstimator):
         Parameters
         ----------
         X : table, array or FieldArray
-            All rows of the categories to draw: those that fit saw, and new ones.
+            All rows of the categories to draw: those that fit saw, and new ones. A new category
+            must be one that the encoder makes: in a Pipeline, by `FieldEncoder.partial_fit` before.
         y : array-like of shape (n_rows,)
             Their targets.
         field : str
@@ -496,8 +509,8 @@ class WithBlockSolvers(BaseFieldEstimator):
         Raises
         ------
         ValueError
-            If the model was not fitted by "gibbs", has more than two classes, or the field is no
-            such field.
+            If the model was not fitted by "gibbs", has more than two classes, the field is no
+            such field, or rows have no known category of it.
         """
         check_is_fitted(self)
         if self.posterior_ is None or self.posterior_.tables.shape[1] > 1:
@@ -510,7 +523,7 @@ class WithBlockSolvers(BaseFieldEstimator):
             X = self._check_X(X, reset=False)
             check_consistent_rows(X, y)
             weight = check_sample_weight(sample_weight, len(y))
-            target, weight = self._encode_target(y, weight, go_on=True)
+            target, weight = self._encode_target(y, weight, go_on=True, weigh_as_before=True)
             kept = np.flatnonzero(weight > 0)
             encoded = self._grow_encoding(X, weight)
             schema = self.schema_
@@ -529,6 +542,11 @@ class WithBlockSolvers(BaseFieldEstimator):
             encoded, target, weight = encoded[kept], target[kept], weight[kept]
             posterior = self.posterior_.grown(schema)
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+            if "noise_precision" not in posterior.values:  # latent targets: as in fit
+                copies = count_copies(weight)
+                repeated = np.repeat(np.arange(len(weight)), copies)
+                encoded, target = encoded[repeated], target[repeated]
+                weight = (weight / copies)[repeated]
             targets = self._make_targets(encoded, target, weight)
             rng = np.random.default_rng(seed)
             posterior = redraw(posterior, encoded, field, targets, rng)
@@ -557,6 +575,12 @@ class WithBlockSolvers(BaseFieldEstimator):
             rows.values(), index=list(rows), columns=["r_hat", "effective_size"]
         )
         if not rows:
+            warnings.warn(
+                f"{len(history) - start} sweep(s) after the burn-in are too few to tell whether "
+                "predictions have come to rest; take some hundred.",
+                ConvergenceWarning,
+                stacklevel=6,
+            )
             return
         r_hat = rows["predictions"][0]
         if r_hat > _MOST_R_HAT:

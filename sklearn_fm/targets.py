@@ -26,10 +26,10 @@ __all__ = ["FieldClassifierMixin", "FieldRegressorMixin"]
 
 def _takes_steps(self: Any) -> bool:
     """Whether the solver can go on with the rows at hand alone; MLPClassifier hides it likewise."""
-    if self.solver in ("als", "gibbs"):
+    if self.solver in ("als", "gibbs") or getattr(self, "loss", "squared") == "ordinal":
         raise AttributeError(
-            f"partial_fit is only available for solvers that take steps; {self.solver!r} needs all "
-            "rows at once. Use warm_start, or refit_categories of 'gibbs'."
+            "partial_fit is only available for solvers that take steps; 'als' and 'gibbs' (which "
+            "loss='ordinal' takes) need all rows at once. Use warm_start, or refit_categories."
         )
     return True
 
@@ -160,7 +160,13 @@ class FieldClassifierMixin(ClassifierMixin):
         return self.classes_[best]
 
     def _encode_target(
-        self, y: Any, weight: NDArray[np.float64], *, go_on: bool, classes: Any = None
+        self,
+        y: Any,
+        weight: NDArray[np.float64],
+        *,
+        go_on: bool,
+        classes: Any = None,
+        weigh_as_before: bool = False,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Positions of the labels in `classes_`, and weights times class weights."""
         y = column_or_1d(y, warn=True)
@@ -192,6 +198,10 @@ class FieldClassifierMixin(ClassifierMixin):
             if bad:
                 raise ValueError(f"class_weight must hold finite weights >= 0, got {bad}.")
         counted = weight > 0
+        if weigh_as_before:
+            before: NDArray[np.float64] = self._class_weights
+            return position.astype(np.float64), weight * before[position]
+        self._class_weights: NDArray[np.float64] = np.ones(len(self.classes_))
         if self.class_weight is not None and counted.any():
             present = np.unique(position[counted])
             by_class = np.ones(len(self.classes_))
@@ -202,6 +212,7 @@ class FieldClassifierMixin(ClassifierMixin):
                 sample_weight=weight[counted],
             )
             weight = weight * by_class[position]
+            self._class_weights = by_class
         return position.astype(np.float64), weight
 
     def _make_loss(self, target: NDArray[np.float64], weight: NDArray[np.float64]) -> Loss:
@@ -297,7 +308,13 @@ class FieldRegressorMixin(RegressorMixin):
         return self._loss.predict(raw)
 
     def _encode_target(
-        self, y: Any, weight: NDArray[np.float64], *, go_on: bool, classes: Any = None
+        self,
+        y: Any,
+        weight: NDArray[np.float64],
+        *,
+        go_on: bool,
+        classes: Any = None,
+        weigh_as_before: bool = False,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Target as float64."""
         return check_regression_target(y), weight

@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
 from scipy.stats import norm
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Ridge
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, cross_val_predict
@@ -377,10 +379,10 @@ def test_in_pipelines_and_searches():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hidden_layer_sizes": (8,)}, "solver='gibbs' does not take hidden layers"),
-        ({"l1_linear": 1.0}, "solver='gibbs' does not take an l1_linear"),
-        ({"early_stopping": True}, "solver='gibbs' does not take early stopping"),
-        ({"l2_linear": 1.0}, "does not take one of l2_linear and l2_embedding without the other"),
+        ({"hidden_layer_sizes": (8,)}, "solver='gibbs' fits no hidden layers"),
+        ({"l1_linear": 1.0}, "solver='gibbs' has no l1_linear"),
+        ({"early_stopping": True}, "solver='gibbs' needs no early stopping"),
+        ({"l2_linear": 1.0}, "takes l2_linear and l2_embedding both as numbers"),
         ({"n_burn": 30}, "n_burn=30 must be less than n_sweeps=30"),
         ({"solver": "als", "noise_field": "user"}, "gibbs"),
     ],
@@ -420,3 +422,91 @@ def test_a_short_chain_warns():
     model = FMRegressor(**{**QUICK, "n_sweeps": 6})
     with pytest.warns(UserWarning, match="Predictions by 6 sweeps have not come to rest"):
         model.fit(X, raw)
+
+
+def test_warm_starts_draw_new_numbers():
+    """With an integer random_state each one repeated the numbers of the one before."""
+    X, raw, _ = planted(300)
+    model = FMRegressor(**QUICK, warm_start=True).fit(X, raw)
+    runs = []
+    for _ in range(2):
+        before = model.posterior_.n_draws
+        model.fit(X, raw)
+        runs.append(model.posterior_.values["noise_precision"][before:, 0])
+    assert abs(np.corrcoef(*runs)[0, 1]) < 0.6
+    again = FMRegressor(**QUICK, warm_start=True)
+    for _ in range(3):
+        again.fit(X, raw)
+    assert np.array_equal(again.predict(X), model.predict(X))
+
+
+def test_a_warm_start_with_another_loss_is_refused():
+    X, raw, _ = planted(200)
+    model = FMRegressor(**QUICK, warm_start=True).fit(X, raw.round())
+    with pytest.raises(ValueError, match="cannot go on with loss='ordinal'"):
+        model.set_params(loss="ordinal").fit(X, raw.round())
+    with pytest.raises(ValueError, match="takes no noise_field"):
+        FMRegressor(loss="ordinal", noise_field="x0", **QUICK).fit(X, raw.round())
+
+
+def test_a_short_warm_start_needs_no_burn_in():
+    """The warning's own advice failed where n_burn was larger than the sweeps it asked for."""
+    X, raw, _ = planted(200)
+    model = FMRegressor(**{**QUICK, "n_burn": 20}, warm_start=True).fit(X, raw)
+    model.set_params(n_sweeps=10).fit(X, raw)
+    assert len(model.history_) == 40
+    assert model.posterior_.n_draws == 20
+
+
+def test_a_ctrl_c_while_burning_in_keeps_no_makeshift_draw(monkeypatch):
+    """Draws of the burn-in counted once the chain went on."""
+    from sklearn_fm.solvers import gibbs
+
+    X, raw, _ = planted(200)
+    sweep, calls = gibbs.Chain.sweep, []
+
+    def interrupted(chain, rng):
+        calls.append(1)
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        sweep(chain, rng)
+
+    monkeypatch.setattr(gibbs.Chain, "sweep", interrupted)
+    at = 1
+    model = FMRegressor(**{**QUICK, "n_burn": 20}, warm_start=True)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, raw)
+    assert not hasattr(model, "posterior_")  # nothing was drawn, nothing is published
+    calls.clear()
+    at = 11
+    with pytest.warns(ConvergenceWarning, match="too few"), pytest.raises(KeyboardInterrupt):
+        model.fit(X, raw)
+    assert len(model.history_) == 10
+    assert np.isfinite(model.predict(X)).all()
+    at = 0
+    model.fit(X, raw)  # 30 more
+    assert len(model.history_) == 40
+    assert model.posterior_.n_draws == 20
+    calls.clear()
+    at = 1
+    before = model.predict(X)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, raw)
+    assert np.array_equal(model.predict(X), before)
+
+
+@pytest.mark.parametrize(
+    ("solver", "params"),
+    [
+        ("gibbs", {"hyperprior_scale": 1e9}),
+        ("als", {"l2_linear": 0.0, "l2_embedding": 0.0, "embedding_dim": 16}),
+    ],
+)
+def test_numbers_that_run_away_are_an_error(solver, params):
+    X, raw, _ = planted(30)
+    huge = {"gibbs": 1e150, "als": 1.0}[solver]
+    X = np.column_stack([huge * np.arange(30.0), np.zeros(30), np.ones(30)])
+    matrix = sparse.csr_array(X)
+    model = FMRegressor(**{**QUICK, "solver": solver, **params})
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="infinite or NaN"):
+        model.fit(matrix, raw[:30] * 0 + np.arange(30) % 2)

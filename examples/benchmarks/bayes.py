@@ -252,6 +252,8 @@ def compare(options: argparse.Namespace) -> None:
             module, make = PEERS[peer]
             if importlib.util.find_spec(module) is not None:
                 entrants[peer] = make
+        if options.entrants:
+            entrants = {label: entrants[label] for label in options.entrants if label in entrants}
         print(f"\n| {name}, {options.seeds} seed(s) | score | | fit, seconds | predict |")
         print("|---|---|---|---|---|")
         for label, make in entrants.items():
@@ -286,6 +288,8 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--peer-seeds", type=int, default=1, help="seeds for the others")
+    everyone = [*OURS, *NOISE, *PEERS]
+    parser.add_argument("--entrants", nargs="+", choices=everyone, help="some of them only")
     compare(parser.parse_args())
 
 

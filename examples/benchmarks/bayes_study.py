@@ -12,7 +12,6 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,12 +118,7 @@ def score(model: object, X: pd.DataFrame, y: np.ndarray) -> tuple[float, ...]:
 def keep_draws(model: object, draws: slice) -> object:
     """The model with some of its draws only."""
     posterior = model.posterior_
-    model.posterior_ = replace(
-        posterior,
-        tables=posterior.tables[draws],
-        covariances=posterior.covariances[draws],
-        values={name: value[draws] for name, value in posterior.values.items()},
-    )
+    model.posterior_ = posterior.only(draws)
     return posterior
 
 

@@ -110,6 +110,11 @@ def descend(
     Returns
     -------
     Descent
+
+    Raises
+    ------
+    FloatingPointError
+        If numbers become infinite or NaN.
     """
     indices = machine.design.indices
     now = Descent(start.bias, start.table.copy())
@@ -131,6 +136,11 @@ def descend(
             now.table[indices] = blocks = machine.read()
             square = float(weight @ machine.residuals() ** 2)
             objective = (square + float(precision @ (blocks**2).sum(axis=0))) / 2
+            if not np.isfinite(objective):
+                raise FloatingPointError(
+                    "als became infinite or NaN. Scale numbers that are very large, or pass "
+                    "l2_linear and l2_embedding above 0. Nothing was changed."
+                )
             record = {"epoch": sweep, "train_loss": square / 2 / float(weight.sum())}
             if watched is not None:
                 record["valid_loss"] = watched.loss(now.table, now.bias)

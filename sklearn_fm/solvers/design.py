@@ -170,7 +170,7 @@ def make_design(X: FieldArray | sparse.csr_array, *, pair_slots: bool = False) -
     matrix = sparse.csc_array(X)
     matrix.sort_indices()
     color = _color(matrix)
-    order = np.lexsort((np.arange(len(color)), color))
+    order = np.argsort(color, kind="stable")
     order = order[np.diff(matrix.indptr)[order] > 0]
     matrix = matrix[:, order]
     ends = np.flatnonzero(np.diff(color[order], append=-1)) + 1
@@ -257,11 +257,14 @@ def _of_vocabulary(
     if twice.any():
         at = np.flatnonzero(twice)
         if pair_slots or np.any(field[at] != field[at + 1]):
+            name = schema.vocabularies[field[at[0]]]
+            remedy = "Remove what occurs twice, or leave pair_slots at False"
+            if np.any(field[at] != field[at + 1]):
+                remedy = "Give the fields vocabularies of their own"
             raise ValueError(
-                f"An index of the vocabulary {schema.vocabularies[field[at[0]]]!r} occurs twice in "
-                f"row {row[at[0]]}, so that it interacts with itself, which solvers 'als' and "
-                "'gibbs' cannot take. Give the fields vocabularies of their own, or take another "
-                "solver."
+                f"A category of the vocabulary {name!r} occurs twice in a row (its index is "
+                f"{index[at[0]]}), so that it interacts with itself, which solvers 'als' and "
+                f"'gibbs' cannot take. {remedy}, or take another solver."
             )
         first = np.flatnonzero(np.concatenate([[True], ~twice]))
         value = np.add.reduceat(value, first)

@@ -24,6 +24,10 @@ __all__ = ["Chain", "Plan", "Run", "sample"]
 
 _PROBES = 64  # rows whose raw predictions are watched
 _LEAST_DRAWS = 10
+_DIVERGED = (
+    "Draws became infinite or NaN. Scale numbers that are very large or very small, and leave "
+    "hyperprior_scale near 1. Nothing was changed."
+)
 
 
 @dataclass(frozen=True)
@@ -62,12 +66,15 @@ class Chain:
         Priors of each machine.
     n_sweeps : int
         Sweeps so far.
+    unit : float
+        Standard deviation of the target that the likelihood's unit is.
     """
 
     machines: Sequence[Machine]
     likelihood: Likelihood
     hyperpriors: Sequence[Hyperprior]
     n_sweeps: int = 0
+    unit: float = 1.0
 
     def sweep(self, rng: np.random.Generator) -> None:
         """Draw everything once."""
@@ -98,8 +105,10 @@ class Chain:
     def record(self) -> dict[str, float]:
         """Numbers that tell how far the chain has come."""
         record = {"train_loss": self.likelihood.loss(self.machines)}
-        if "noise_precision" in self.likelihood.values():
-            record["noise_precision"] = float(self.likelihood.values()["noise_precision"].mean())
+        values = self.likelihood.values()
+        if "noise_precision" in values:
+            record["train_loss"] *= self.unit
+            record["noise_precision"] = float(values["noise_precision"].mean()) / self.unit**2
         names = self.machines[0].design.prior_names
         spread = np.mean([_scales(prior) for prior in self.hyperpriors], axis=0)
         return record | {f"scale_{name}": float(s) for name, s in zip(names, spread, strict=True)}
@@ -117,8 +126,8 @@ class Run:
         One per sweep.
     probes : ndarray of shape (n_sweeps, n_probes)
         Raw predictions of some rows in each sweep.
-    thin : int
-        Sweeps per draw.
+    makeshift : bool
+        Whether the only draw is the state at the end, since none was due.
     stopped_by : BaseException or None
         The KeyboardInterrupt of a Ctrl-C.
     """
@@ -126,7 +135,7 @@ class Run:
     draws: list[Draw] = field(default_factory=list)
     records: list[dict[str, float]] = field(default_factory=list)
     probes: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
-    thin: int = 1
+    makeshift: bool = False
     stopped_by: BaseException | None = None
 
 
@@ -145,6 +154,11 @@ def sample(chain: Chain, plan: Plan, rng: np.random.Generator) -> Run:
     Returns
     -------
     Run
+
+    Raises
+    ------
+    FloatingPointError
+        If numbers become infinite or NaN.
     """
     n_rows, n_outputs = chain.likelihood.raw(chain.machines).shape
     rows = np.linspace(0, n_rows - 1, min(n_rows, _PROBES)).astype(np.intp)
@@ -152,25 +166,30 @@ def sample(chain: Chain, plan: Plan, rng: np.random.Generator) -> Run:
     size = chain.draw().nbytes
     most = max(DRAWS_MEMORY // size, _LEAST_DRAWS)
     thin = plan.thin or max(-(-(plan.n_sweeps - first) // most), 1)
-    run = Run(thin=thin)
+    run = Run()
     probes = []
-    started = time.perf_counter()
     try:
         for sweep in range(plan.n_sweeps):
-            chain.sweep(rng)
+            started = time.perf_counter()
+            try:
+                chain.sweep(rng)
+            except np.linalg.LinAlgError:
+                raise FloatingPointError(_DIVERGED) from None
             record = {"sweep": sweep + 1, **chain.record()}
-            record["seconds"] = time.perf_counter() - started
+            if not np.isfinite(record["train_loss"]):
+                raise FloatingPointError(_DIVERGED)
             probes.append(chain.likelihood.raw(chain.machines)[rows].ravel())
-            run.records.append(record)
             if sweep >= first and (sweep - first) % thin == thin - 1:
                 run.draws.append(chain.draw())
-            started = time.perf_counter()
+            record["seconds"] = time.perf_counter() - started
+            run.records.append(record)
             if plan.on_sweep is not None and plan.on_sweep(record):
                 break
     except KeyboardInterrupt as stop:
         run.stopped_by = stop
     run.probes = np.array(probes).reshape(len(probes), len(rows) * n_outputs)
-    if not run.draws:  # cut short, or thin is large
+    run.makeshift = not run.draws  # cut short, or thin is large
+    if run.makeshift:
         run.draws.append(chain.draw())
     return run
 

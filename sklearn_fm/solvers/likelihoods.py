@@ -24,6 +24,7 @@ __all__ = [
     "OrdinalProbit",
     "Probit",
     "between",
+    "count_copies",
 ]
 
 #: Shape of the gamma distribution of a group's noise precision.
@@ -46,11 +47,8 @@ class Likelihood(Protocol):
     def start(self, machines: Sequence[Machine]) -> None:
         """Give the machines residuals, from weights of 0 and the best bias."""
 
-    def draw(self, machines: Sequence[Machine], rng: np.random.Generator | None) -> None:
-        """Draw what is latent, the noise and the biases, given the weights.
-
-        Without a generator, put expected values and the best bias in their places.
-        """
+    def draw(self, machines: Sequence[Machine], rng: np.random.Generator) -> None:
+        """Draw what is latent, the noise and the biases, given the weights."""
 
     def loss(self, machines: Sequence[Machine]) -> float:
         """Training error of the weights as they are."""
@@ -80,7 +78,6 @@ class _Targets:
         self.weight = weight
         self.bias = np.zeros(n_outputs)
         self.target = np.zeros((len(weight), n_outputs))  # Gaussian ones
-        self._raw = np.zeros((len(weight), n_outputs))
 
     def raw(self, machines: Sequence[Machine]) -> NDArray[np.float64]:
         """Raw predictions of all rows."""
@@ -99,7 +96,7 @@ class _Targets:
         machines: Sequence[Machine],
         raw: NDArray[np.float64],
         precision: NDArray[np.float64],
-        rng: np.random.Generator | None,
+        rng: np.random.Generator,
     ) -> None:
         """Draw biases given raw predictions and new targets, and tell the machines."""
         total = precision.sum() + _BIAS_PRECISION
@@ -107,7 +104,7 @@ class _Targets:
             residual = self.target[:, c] - raw[:, c]
             # (precision @ (residual + bias) is the likelihood's, the prior's mean is 0)
             mean = (precision @ residual + precision.sum() * self.bias[c]) / total
-            drawn = mean if rng is None else mean + rng.standard_normal() / math.sqrt(total)
+            drawn = mean + rng.standard_normal() / math.sqrt(total)
             machine.set_residuals(residual - (drawn - self.bias[c]), precision)
             self.bias[c] = drawn
 
@@ -154,14 +151,12 @@ class Gaussian(_Targets):
         self.bias[:] = np.average(self.target[:, 0], weights=self.weight)
         machines[0].set_residuals(self.target[:, 0] - self.bias[0], self.weight)
 
-    def draw(self, machines: Sequence[Machine], rng: np.random.Generator | None) -> None:
+    def draw(self, machines: Sequence[Machine], rng: np.random.Generator) -> None:
         """Draw the noise's precision and the bias."""
         residual = machines[0].residuals()
         square = self.weight * residual**2
         alpha = self.noise_precision
-        if rng is None:
-            alpha[:] = (2 * self.shape + self.weight.sum()) / (2 * self.rate + square.sum())
-        elif self.groups is None:
+        if self.groups is None:
             shape = self.shape + self.weight.sum() / 2
             alpha[:] = rng.gamma(shape) / (self.rate + square.sum() / 2)
         else:
@@ -191,6 +186,21 @@ class Gaussian(_Targets):
         self.noise_precision[: len(known)] = known[: len(self.noise_precision)]
 
 
+def count_copies(weight: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Rows that a row stands for where targets are latent: its weight rounded up, 100 at most.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n_rows,)
+        Sample weights.
+
+    Returns
+    -------
+    ndarray of int of shape (n_rows,)
+    """
+    return np.clip(np.ceil(weight), 1, _MAX_COPIES).astype(np.intp)
+
+
 class _Latent(_Targets):
     """Targets that are signs or ranks of latent ones of unit noise.
 
@@ -207,7 +217,7 @@ class _Latent(_Targets):
 
     def __init__(self, weight: NDArray[np.float64], n_outputs: int) -> None:
         super().__init__(weight, n_outputs)
-        copies = np.clip(np.ceil(weight), 1, _MAX_COPIES).astype(np.intp)
+        copies = count_copies(weight)
         self.single = bool(np.all(weight == 1))
         self.of: Any = slice(None) if self.single else np.repeat(np.arange(len(weight)), copies)
         self.copies = copies
@@ -249,15 +259,12 @@ class Probit(_Latent):
         self.target[:] = self.bias
         machines[0].set_residuals(np.zeros(len(self.weight)), self.weight)
 
-    def draw(self, machines: Sequence[Machine], rng: np.random.Generator | None) -> None:
+    def draw(self, machines: Sequence[Machine], rng: np.random.Generator) -> None:
         """Draw latent targets on the side of the class, then the bias."""
         raw = self.raw(machines)
         mean, sign = self.unit * raw[self.of, 0], self.sign[self.of]
         margin = sign * mean
-        if rng is None:  # E[z | z > 0] = mean + phi / Phi
-            apart = np.exp(-(margin**2) / 2 - log_ndtr(margin)) / math.sqrt(2 * math.pi)
-        else:
-            apart = -_lower_tail(rng.random(len(mean)), margin)
+        apart = -_lower_tail(rng.random(len(mean)), margin)
         self._take(0, (mean + sign * apart) / self.unit)
         self._set(machines, raw, self.weight, rng)
 
@@ -299,11 +306,9 @@ class MultinomialProbit(_Latent):
             machine.set_residuals(np.zeros(len(self.weight)), self.weight)
             self.target[:, c] = self.bias[c]
 
-    def draw(self, machines: Sequence[Machine], rng: np.random.Generator | None) -> None:
+    def draw(self, machines: Sequence[Machine], rng: np.random.Generator) -> None:
         """Draw the label's latent target above the others, these below it, then the biases."""
         raw = self.raw(machines)
-        if rng is None:
-            rng = np.random.default_rng(0)
         mean, label = self.unit[:, None] * raw[self.of], self.label[self.of]
         rows = np.arange(len(label))
         z = self.latent
@@ -336,7 +341,7 @@ class OrdinalProbit(_Latent):
     weight : ndarray of shape (n_rows,)
         Sample weights.
     n_levels : int
-        Number of levels, three or more.
+        Number of levels, two or more.
 
     References
     ----------
@@ -368,11 +373,9 @@ class OrdinalProbit(_Latent):
         self.target[:] = self.bias
         machines[0].set_residuals(np.zeros(len(self.weight)), self.weight)
 
-    def draw(self, machines: Sequence[Machine], rng: np.random.Generator | None) -> None:
+    def draw(self, machines: Sequence[Machine], rng: np.random.Generator) -> None:
         """Move cut points, draw latent targets between them, then the bias."""
         raw = self.raw(machines)
-        if rng is None:
-            rng = np.random.default_rng(0)
         self._move_cuts(raw[:, 0], rng)
         mean = raw[self.of, 0]
         low, high = self._ends(self.level[self.of], mean, self.cuts)

@@ -54,7 +54,8 @@ class Draw(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Memory."""
-        return self.tables.nbytes + self.covariances.nbytes
+        values = sum(value.nbytes for value in self.values.values())
+        return self.tables.nbytes + self.covariances.nbytes + values
 
 
 class Raw(NamedTuple):
@@ -177,6 +178,25 @@ class Posterior:
             positions[now : now + n_rows] = self.positions[before : before + n_rows]
         return replace(self, schema=schema, positions=positions)
 
+    def only(self, draws: slice) -> Posterior:
+        """Return some of the draws.
+
+        Parameters
+        ----------
+        draws : slice
+            Which.
+
+        Returns
+        -------
+        Posterior
+        """
+        return replace(
+            self,
+            tables=self.tables[draws],
+            covariances=self.covariances[draws],
+            values={name: value[draws] for name, value in self.values.items()},
+        )
+
     def extended(self, more: Posterior) -> Posterior:
         """These draws and more of the same chain; every other if memory demands it.
 
@@ -189,7 +209,7 @@ class Posterior:
         -------
         Posterior
         """
-        step = 1 if self.tables.nbytes + more.tables.nbytes <= 2 * DRAWS_MEMORY else 2
+        step = 1 if self.tables.nbytes + more.tables.nbytes <= DRAWS_MEMORY else 2
         values = {k: np.concatenate([v, more.values[k]])[::step] for k, v in self.values.items()}
         return replace(
             self,

@@ -19,6 +19,7 @@ __all__ = ["Targets", "redraw"]
 
 _PASSES = 20  # over latent targets and the block, from where it was
 _FARTHEST = 38.0
+_NUMBERS = 2**23  # at a time
 
 
 class Targets:
@@ -42,14 +43,18 @@ class Targets:
         self.are_given = low is high
 
     def draw(
-        self, rows: NDArray[np.intp], raw: NDArray[np.float64], rng: np.random.Generator
+        self,
+        draws: slice,
+        rows: NDArray[np.intp],
+        raw: NDArray[np.float64],
+        rng: np.random.Generator,
     ) -> NDArray[np.float64]:
         """Targets given raw predictions, (n_draws, n_rows)."""
         if self.are_given:
-            return self.low[:, rows]
-        unit = np.sqrt(self.precision[:, rows])
+            return self.low[draws][:, rows]
+        unit = np.sqrt(self.precision[draws][:, rows])
         ends = [
-            np.clip(unit * (end[:, rows] - raw), -_FARTHEST, _FARTHEST)
+            np.clip(unit * (end[draws][:, rows] - raw), -_FARTHEST, _FARTHEST)
             for end in (self.low, self.high)
         ]
         return raw + between(rng.random(raw.shape), *ends) / unit
@@ -77,35 +82,66 @@ def redraw(
     -------
     Posterior
         The same but for these blocks; categories that were not drawn before now are.
+
+    Raises
+    ------
+    ValueError
+        If rows have an unknown category.
     """
     schema = X.require_schema()
     f = schema.names.index(field)
     slot = schema.slot_fields.index(f)
     indices, values = X.indices_and_values()
-    n_blocks, tables = posterior.n_blocks, posterior.tables[:, 0]
-    prior = posterior.prior_names.index(schema.vocabularies[f])
-    mean = tables[:, n_blocks + prior].astype(np.float64)  # (n_draws, D)
-    precision = np.linalg.inv(posterior.covariances[:, 0, prior].astype(np.float64))
+    if np.any(indices[:, slot] == schema.offsets[f]):
+        raise ValueError(
+            f"Some rows have no category of field {field!r} that the encoder knows: it is missing, "
+            "too rare for min_frequency, or new to a FieldEncoder outside of the estimator, whose "
+            "partial_fit must come first. Leave such rows out."
+        )
     found: dict[int, NDArray[np.float64]] = {}
     for index in np.unique(indices[:, slot]):
-        if index == schema.offsets[f]:
-            continue  # unknown: not one category
         rows = np.flatnonzero(indices[:, slot] == index)
-        raw, slope = _without(posterior, schema, indices[rows], values[rows], slot)
-        theta = tables[:, posterior.positions[index]].astype(np.float64)
-        weighted = slope * targets.precision[:, rows, None]
-        gram = np.swapaxes(weighted, 1, 2) @ slope + precision
-        root = np.linalg.cholesky(gram)
-        shift = (precision @ mean[:, :, None])[:, :, 0]
-        for _ in range(1 if targets.are_given else _PASSES):
-            now = raw + (slope @ theta[:, :, None])[:, :, 0]
-            target = targets.draw(rows, now, rng)
-            right = shift + (np.swapaxes(weighted, 1, 2) @ (target - raw)[:, :, None])[:, :, 0]
-            half = np.linalg.solve(root, right[:, :, None])
-            half += rng.standard_normal(half.shape)
-            theta = np.linalg.solve(np.swapaxes(root, 1, 2), half)[:, :, 0]
-        found[int(index)] = theta
+        size = max(_NUMBERS // (len(rows) * indices.shape[1] * posterior.tables.shape[3]), 1)
+        parts = [slice(a, a + size) for a in range(0, posterior.n_draws, size)]
+        found[int(index)] = np.concatenate(
+            [
+                _draw_block(posterior.only(part), indices, values, rows, slot, targets, part, rng)
+                for part in parts
+            ]
+        )
     return _with_blocks(posterior, found)
+
+
+def _draw_block(
+    posterior: Posterior,
+    indices: Any,
+    values: Any,
+    rows: NDArray[np.intp],
+    slot: int,
+    targets: Targets,
+    draws: slice,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Block of the index that some rows have at a slot, by each draw, (n_draws, D)."""
+    schema, index = posterior.schema, indices[rows[0], slot]
+    name = schema.vocabularies[schema.slot_fields[slot]]
+    prior = posterior.prior_names.index(name)
+    tables = posterior.tables[:, 0]
+    mean = tables[:, posterior.n_blocks + prior].astype(np.float64)
+    precision = np.linalg.inv(posterior.covariances[:, 0, prior].astype(np.float64))
+    raw, slope = _without(posterior, schema, indices[rows], values[rows], slot)
+    theta = tables[:, posterior.positions[index]].astype(np.float64)
+    weighted = slope * targets.precision[draws][:, rows, None]
+    root = np.linalg.cholesky(np.swapaxes(weighted, 1, 2) @ slope + precision)
+    shift = (precision @ mean[:, :, None])[:, :, 0]
+    for _ in range(1 if targets.are_given else _PASSES):
+        now = raw + (slope @ theta[:, :, None])[:, :, 0]
+        target = targets.draw(draws, rows, now, rng)
+        right = shift + (np.swapaxes(weighted, 1, 2) @ (target - raw)[:, :, None])[:, :, 0]
+        half = np.linalg.solve(root, right[:, :, None])
+        half += rng.standard_normal(half.shape)
+        theta = np.linalg.solve(np.swapaxes(root, 1, 2), half)[:, :, 0]
+    return theta
 
 
 def _without(

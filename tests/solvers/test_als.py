@@ -308,10 +308,10 @@ def test_predictions_are_cut_to_the_range():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"callbacks": [("name", object())]}, "does not take callbacks of skorch"),
-        ({"pretrained": {"user": {}}}, "does not take pretrained embeddings"),
-        ({"l1_linear": 1.0}, "solver='als' does not take an l1_linear"),
-        ({"hidden_layer_sizes": (8,)}, "solver='als' does not take hidden layers"),
+        ({"callbacks": [("name", object())]}, "takes no callbacks of skorch"),
+        ({"pretrained": {"user": {}}}, "takes no pretrained embeddings"),
+        ({"l1_linear": 1.0}, "solver='als' has no l1_linear"),
+        ({"hidden_layer_sizes": (8,)}, "solver='als' fits no hidden layers"),
     ],
 )
 def test_refused_combinations(options, message):
@@ -322,6 +322,6 @@ def test_refused_combinations(options, message):
 
 def test_classes_are_refused():
     X, y = ratings(50)
-    with pytest.raises(ValueError, match="does not take classes: it minimizes squared error"):
+    with pytest.raises(ValueError, match="minimizes squared error, so it fits no classes"):
         FMClassifier(solver="als").fit(X, y > 3)
     assert not hasattr(FMRegressor(solver="als"), "partial_fit")

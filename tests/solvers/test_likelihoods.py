@@ -84,16 +84,6 @@ def test_gaussian_groups_given_the_rest():
         assert stats.kstest(scaled, stats.gamma(4 + rows[g] / 2).cdf).pvalue > 1e-4
 
 
-def test_without_a_generator_gaussian_takes_expected_values():
-    y, w = np.array([1.0, 2.0, 4.0]), np.array([1.0, 1.0, 2.0])
-    likelihood = Gaussian(y, w)
-    machines = start(likelihood, np.zeros((3, 1)))
-    likelihood.draw(machines, None)
-    alpha = (2 + 4) / (0.02 + 1 + 4 + 32)
-    assert likelihood.noise_precision[0] == pytest.approx(alpha)
-    assert likelihood.bias[0] == pytest.approx(alpha * (11 + 0.3 * 4) / (alpha * 4 + 0.01))
-
-
 def latents(likelihood, raw, n_draws, seed=0):
     """Latent targets of every draw, each from the same raw predictions."""
     rng, found = np.random.default_rng(seed), []
@@ -113,20 +103,6 @@ def test_probit_latents_are_truncated_normals():
     for i, mean in enumerate(raw[:, 0]):
         ends = (-np.inf, -mean) if i < 3 else (-mean, np.inf)
         assert stats.kstest(z[:, i], stats.truncnorm(*ends, loc=mean).cdf).pvalue > 1e-4
-
-
-def test_probit_without_a_generator_takes_expected_latents():
-    raw = np.array([[-3.0], [0.2], [2.0], [-20.0]])
-    likelihood = Probit(np.array([1.0, 0, 1, 1]), np.ones(4))
-    likelihood.draw(start(likelihood, raw), None)
-    for z, mean, ends in zip(
-        likelihood.target[:3, 0],
-        raw[:3, 0],
-        [(3.0, np.inf), (-np.inf, -0.2), (-2.0, np.inf)],
-        strict=True,
-    ):
-        assert z == pytest.approx(stats.truncnorm(*ends, loc=mean).mean())
-    assert likelihood.target[3, 0] == pytest.approx(1 / 20, rel=0.01)  # about 1 / margin
 
 
 def test_multinomial_latents_are_normals_of_which_one_is_the_largest():
