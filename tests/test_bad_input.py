@@ -275,6 +275,13 @@ BAD_PARAMETERS = {
     "learning_rate_dense": [0],
     "user": [1.5],
     "item": [1.5],
+    "n_sweeps": [0, 1.5],
+    "n_burn": [-1, "none"],
+    "thin": [0, "none"],
+    "hyperprior": ["normal", None],
+    "hyperprior_scale": [0, -1.0],
+    "loss": ["huber"],
+    "noise_field": [3],
 }
 
 

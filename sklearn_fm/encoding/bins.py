@@ -285,7 +285,8 @@ class KnotEncoder(_CutEncoder):
         below = np.maximum(above - 1, 0)
         half = self.knots / 2  # whose differences do not overflow
         width = half[above] - half[below]
-        share = np.clip((numbers / 2 - half[below]) / np.where(width > 0, width, np.inf), 0, 1)
+        with np.errstate(over="ignore"):  # between knots of subnormal distance
+            share = np.clip((numbers / 2 - half[below]) / np.where(width > 0, width, np.inf), 0, 1)
         out[~missing] = np.column_stack([below, above, 1 - share, share])
         return out
 

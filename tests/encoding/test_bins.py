@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.preprocessing import MinMaxScaler, QuantileTransformer, StandardScaler
@@ -192,6 +192,7 @@ def test_the_representative_of_a_bin_lies_in_it(strategy):
 
 @settings(max_examples=60, deadline=None)
 @given(numbers=numbers_lists, asked=numbers_lists, seed=st.integers(0, 99))
+@example(numbers=[0.0, 1.1125369292536007e-308], asked=[2.0], seed=0)
 def test_embeddings_at_knots_are_interpolated(numbers, asked, seed):
     encoder = KnotEncoder("x", n_bins=4)
     encoder.fit_transform(np.array(numbers))
