@@ -48,6 +48,7 @@ from .training.threads import count_threads, limit_threads
 
 __all__ = ["WithBlockSolvers"]
 
+_BLOCK_SOLVERS = ("als", "gibbs")
 _SMALL_ROWS = 5_000
 _MOST_R_HAT = 1.1
 _MOST_MORE = 10  # times the sweeps so far that a warning asks for
@@ -152,7 +153,7 @@ class WithBlockSolvers(BaseFieldEstimator):
             raise ValueError(
                 f"loss='ordinal' and noise_field need solver='gibbs' (or 'auto'), got {solver!r}."
             )
-        if solver not in ("als", "gibbs"):
+        if solver not in _BLOCK_SOLVERS:
             return super()._pick_solver(encoded, one_pass=one_pass)
         self._check_parameters(solver, encoded, one_pass=one_pass)
         return solver
@@ -210,7 +211,7 @@ class WithBlockSolvers(BaseFieldEstimator):
         self.posterior_: Any = self.posterior_ if draws_on else None
         self.n_burn_: int = self.n_burn_ if draws_on else 0
         self.convergence_: pd.DataFrame | None = None
-        if self.solver_ not in ("als", "gibbs"):
+        if self.solver_ not in _BLOCK_SOLVERS:
             return super()._train(
                 encoded,
                 target,
@@ -247,15 +248,19 @@ class WithBlockSolvers(BaseFieldEstimator):
             return self._sample(encoded, target, weight, before=before, on_epoch=on_epoch)
 
     def _check_change(self, before: str) -> None:
-        """Raise unless the fit before is a start for this one."""
-        if before != self.solver_ and "gibbs" in (before, self.solver_) and before != "als":
+        """Raise unless the fit before is a start for this one: links and widths must agree."""
+        of_blocks = before in _BLOCK_SOLVERS, self.solver_ in _BLOCK_SOLVERS
+        if of_blocks in ((True, False), (False, True)) or (before, self.solver_) == (
+            "gibbs",
+            "als",
+        ):
             raise ValueError(
                 f"warm_start cannot go on from solver={before!r} with {self.solver_!r}: weights "
                 "mean different things to them. Fit anew with warm_start=False; only 'gibbs' goes "
                 "on from 'als'."
             )
         width = self._module_spec[2]["embedding_dim"] // self._module_spec[1]
-        if self.solver_ in ("als", "gibbs") and width != self.embedding_dim:
+        if self.solver_ in _BLOCK_SOLVERS and width != self.embedding_dim:
             raise ValueError(
                 f"warm_start goes on with vectors of width {width}, but embedding_dim is now "
                 f"{self.embedding_dim}. Fit anew with warm_start=False."
@@ -299,7 +304,7 @@ class WithBlockSolvers(BaseFieldEstimator):
             return on_epoch(module)
 
         rows: Any = slice(None)
-        watched, can_refit = None, False
+        held_out, watched, can_refit = None, None, False
         if eval_set is not None:
             held_out = self._prepare_eval_set(eval_set, scratch)
         elif self._stops_early(len(y), watched=False):
@@ -308,7 +313,7 @@ class WithBlockSolvers(BaseFieldEstimator):
             )
             rows, out = (np.sort(part) for part in parts)
             held_out, can_refit = (encoded[out], y[out], weight[out]), self.refit
-        if eval_set is not None or can_refit or not isinstance(rows, slice):
+        if held_out is not None:
             watched = Watched(self._make_machine(held_out[0]), *held_out[1:])
         found = descend(
             machine_at(encoded[rows], y[rows]),
@@ -418,9 +423,11 @@ class WithBlockSolvers(BaseFieldEstimator):
             raise run.stopped_by  # before anything was drawn
         draws = Posterior.of_draws(run.draws, design, self.schema_, pair_slots=pair_slots)
         history, probes = pd.DataFrame(run.records), run.probes
+        makeshift = run.makeshift
         if goes_on:
-            if not self._chain["makeshift"]:
-                draws = self.posterior_.extended(draws)
+            if not self._chain["makeshift"]:  # real draws stay, and need no makeshift one
+                draws = self.posterior_ if makeshift else self.posterior_.extended(draws)
+                makeshift = False
             probes = np.concatenate([self._chain["probes"], probes])
             history["sweep"] += len(self.history_)
             history = pd.concat([self.history_, history], ignore_index=True)
@@ -434,7 +441,7 @@ class WithBlockSolvers(BaseFieldEstimator):
             "priors": [prior.state() for prior in chain.hyperpriors],
             "values": likelihood.values(),
             "probes": probes,
-            "makeshift": run.makeshift,
+            "makeshift": makeshift,
             "generator": generator.bit_generator.state,
         }
         self.n_burn_ = self.n_burn_ if goes_on else burn
@@ -612,7 +619,7 @@ class WithBlockSolvers(BaseFieldEstimator):
                 yield encoded[raw.rows], raw
 
     def _floats_needed(self) -> tuple[float, float]:
-        if self.solver_ not in ("als", "gibbs"):
+        if self.solver_ not in _BLOCK_SOLVERS:
             return super()._floats_needed()
         n_tables = 6 if self.solver_ == "als" else 16  # of float32, the least number of draws
         return (self.embedding_dim + 1) * n_tables * self._loss.n_outputs, 0.0

@@ -510,3 +510,27 @@ def test_numbers_that_run_away_are_an_error(solver, params):
     model = FMRegressor(**{**QUICK, "solver": solver, **params})
     with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="infinite or NaN"):
         model.fit(matrix, raw[:30] * 0 + np.arange(30) % 2)
+
+
+@pytest.mark.parametrize(("first", "then"), [("adagrad", "als"), ("als", "adagrad")])
+def test_a_warm_start_does_not_change_what_y_range_means(first, then):
+    """A sigmoid was put on what als had fitted without, or left away from what needs it."""
+    X, raw, _ = planted(200)
+    ends = (raw.min() - 1, raw.max() + 1)
+    model = FMRegressor(solver=first, y_range=ends, max_epochs=20, warm_start=True).fit(X, raw)
+    before = model.predict(X)
+    with pytest.raises(ValueError, match=f"cannot go on from solver='{first}' with '{then}'"):
+        model.set_params(solver=then).fit(X, raw)
+    assert np.array_equal(model.predict(X), before)
+
+
+def test_a_warm_start_too_short_for_a_draw_keeps_those_before():
+    """The state at its end counted as a draw, and then all draws were taken for makeshift."""
+    X, raw, _ = planted(200)
+    model = FMRegressor(**{**QUICK, "thin": 3}, warm_start=True).fit(X, raw)
+    n_draws = model.posterior_.n_draws
+    for _ in range(2):
+        model.set_params(n_sweeps=1).fit(X, raw)
+        assert model.posterior_.n_draws == n_draws
+    model.set_params(n_sweeps=3).fit(X, raw)
+    assert model.posterior_.n_draws == n_draws + 1
