@@ -249,11 +249,8 @@ class WithBlockSolvers(BaseFieldEstimator):
 
     def _check_change(self, before: str) -> None:
         """Raise unless the fit before is a start for this one: links and widths must agree."""
-        of_blocks = before in _BLOCK_SOLVERS, self.solver_ in _BLOCK_SOLVERS
-        if of_blocks in ((True, False), (False, True)) or (before, self.solver_) == (
-            "gibbs",
-            "als",
-        ):
+        of_blocks = {solver in _BLOCK_SOLVERS for solver in (before, self.solver_)}
+        if len(of_blocks) > 1 or (before, self.solver_) == ("gibbs", "als"):
             raise ValueError(
                 f"warm_start cannot go on from solver={before!r} with {self.solver_!r}: weights "
                 "mean different things to them. Fit anew with warm_start=False; only 'gibbs' goes "
