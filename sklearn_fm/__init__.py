@@ -18,17 +18,17 @@ _HOME = {
     "DeepFMRegressor": "estimators",
     "FMClassifier": "estimators",
     "FMRegressor": "estimators",
-    "FieldArray": "data",
+    "FieldArray": "data.array",
     "FieldEncoder": "encoding",
-    "FieldFolder": "folder",
+    "FieldFolder": "data.folder",
     "FieldSchema": "schema",
     "MFRegressor": "estimators",
     "NumberField": "encoding",
-    "dump_libffm": "files",
-    "dump_libsvm": "files",
+    "dump_libffm": "data.libsvm",
+    "dump_libsvm": "data.libsvm",
     "encode_to_folder": "encoding",
-    "load_libffm": "files",
-    "load_libsvm": "files",
+    "load_libffm": "data.libsvm",
+    "load_libsvm": "data.libsvm",
 }
 
 __all__ = sorted(_HOME)

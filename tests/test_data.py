@@ -19,7 +19,6 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import _safe_indexing, resample, shuffle
 
 from sklearn_fm import FieldArray, FieldSchema
-from sklearn_fm.data import concatenate
 
 CODES = FieldSchema.from_sizes([5, 9, 4])
 MIXED = FieldSchema(("user", "age", "bin"), ("categorical", "numeric", "binned"), (5, 1, 4))
@@ -317,7 +316,7 @@ def test_scalars_come_out_as_scalars(X):
     assert np.nansum(X) == np.asarray(X).sum()
 
 
-@pytest.mark.parametrize("stack", [np.concatenate, np.vstack, concatenate])
+@pytest.mark.parametrize("stack", [np.concatenate, np.vstack])
 def test_stacking_rows_of_one_schema_keeps_it(X, stack):
     twin = FieldArray([[1, 1, 1]], FieldSchema.from_sizes([5, 9, 4]))  # equal, not identical
     result = stack([X, twin])
@@ -332,12 +331,6 @@ def test_stacking_rows_of_different_schemas_gives_a_plain_array(X, stack):
     for parts in ([X, other], [other, X], [X, np.ones((1, 3), int)], [np.ones((1, 3), int), X]):
         assert type(stack(parts)) is np.ndarray
         assert len(stack(parts)) == 4
-
-
-def test_concatenate_says_that_schemas_differ(X):
-    other = FieldArray([[1, 1, 1]], FieldSchema.from_sizes([5, 9, 5]))
-    with pytest.raises(ValueError, match="different schemas cannot be stacked; use one encoder"):
-        concatenate([X, other])
 
 
 # -- copies and travel -------------------------------------------------------------------
@@ -549,7 +542,7 @@ BAG_ROWS = [
 @pytest.mark.parametrize("compiled", [True, False])
 def test_slots_of_bags_by_hand(compiled, monkeypatch):
     if not compiled:
-        monkeypatch.setattr("sklearn_fm.data._compiled_to_entries", lambda: None)
+        monkeypatch.setattr("sklearn_fm.data.codes._compiled_to_entries", lambda: None)
     X = FieldArray(BAG_ROWS, BAGS)
     half = 0.5**0.5
     assert_array_equal(
@@ -596,7 +589,7 @@ def test_fields_of_several_columns_are_selected_whole():
 @pytest.mark.parametrize("compiled", [True, False])
 def test_codes_of_bags_are_checked(column, code, message, compiled, monkeypatch):
     if not compiled:
-        monkeypatch.setattr("sklearn_fm.data._compiled_to_entries", lambda: None)
+        monkeypatch.setattr("sklearn_fm.data.codes._compiled_to_entries", lambda: None)
     rows = np.array(BAG_ROWS)
     rows[0, column] = code
     with pytest.raises(ValueError, match=re.escape(message)):

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.datasets import dump_svmlight_file, load_svmlight_file
 
-from sklearn_fm import FieldArray, FieldSchema, FMClassifier, lines
-from sklearn_fm.files import dump_libffm, dump_libsvm, load_libffm, load_libsvm
+from sklearn_fm import FieldArray, FieldSchema, FMClassifier
+from sklearn_fm.data import lines
+from sklearn_fm.data.libsvm import dump_libffm, dump_libsvm, load_libffm, load_libsvm
 
 FOLDER = os.environ.get("SKLEARN_FM_TEST_DATA", "")
 needs_data = pytest.mark.skipif(
@@ -474,7 +475,7 @@ def test_float32_survives_the_round_trip(engine):
 @pytest.mark.parametrize("dtype", [bool, np.int8, np.uint64, np.int64, np.float32, np.float64])
 @pytest.mark.parametrize("zero_based", [False, True])
 def test_libsvm_round_trip(dtype, zero_based, engine, monkeypatch):
-    monkeypatch.setattr("sklearn_fm.files._BLOCK", 7)
+    monkeypatch.setattr("sklearn_fm.data.libsvm._BLOCK", 7)
     dense = np.random.default_rng(0).integers(0, 3, (50, 9)).astype(dtype)
     dense[3] = 0
     dense[0, -1] = dense[0, 0] = 1
@@ -707,7 +708,7 @@ def test_unknowns_survive_the_round_trip_with_the_schema(engine, tmp_path):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_encoded_rows_as_libffm(dtype, engine, monkeypatch):
     """Fields by position, rows of the table as indices, values as a model reads them."""
-    monkeypatch.setattr("sklearn_fm.files._BLOCK", 2)
+    monkeypatch.setattr("sklearn_fm.data.libsvm._BLOCK", 2)
     schema = FieldSchema(
         names=("user", "tags", "age", "seen"),
         kinds=("categorical", "bag", "numeric", "bag"),

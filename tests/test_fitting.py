@@ -29,7 +29,7 @@ from sklearn_fm import (
     MFRegressor,
 )
 from sklearn_fm.training import prediction
-from sklearn_fm.training.steppers import TorchStepper
+from sklearn_fm.training.torch_step import TorchStepper
 
 ESTIMATORS = [FMClassifier, FMRegressor, DeepFMClassifier, DeepFMRegressor, MFRegressor]
 BATCHED = {"solver": "adagrad", "batch_size": 32, "max_epochs": 5, "random_state": 0}

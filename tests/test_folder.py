@@ -35,9 +35,9 @@ from sklearn_fm import (
     NumberField,
     encode_to_folder,
 )
-from sklearn_fm.folder import FolderWriter
-from sklearn_fm.training import streaming
-from sklearn_fm.training.batching import make_rows
+from sklearn_fm.data.folder import FolderWriter
+from sklearn_fm.training import folder_rows as streaming
+from sklearn_fm.training.loading import make_rows
 
 N_ROWS = 3000
 QUICK = {"solver": "adagrad", "random_state": 0, "max_epochs": 5}

@@ -25,7 +25,7 @@ from sklearn_fm import (
     MFRegressor,
 )
 from sklearn_fm.layers.mlp import MLP
-from sklearn_fm.models.base import FieldModel
+from sklearn_fm.models.contract import FieldModel
 from sklearn_fm.training import net, prediction
 
 SOLVERS = ["adagrad", "adam", "sgd", "ftrl"]

@@ -15,32 +15,17 @@ ROOT = Path(sklearn_fm.__file__).parent
 MAY_IMPORT = {
     "__init__": "",
     "schema": "",
-    "data": "kernels schema numpy scipy torch",
     "kernels": "schema numpy numba llvmlite",
-    "lines": "kernels numpy",
-    "folder": "data schema numpy",
-    "files": "lines data schema numpy scipy",
+    "data": "kernels schema numpy scipy torch",
     "layers": "schema torch",
     "models": "layers schema torch",
-    "encoding": "kernels folder data schema numpy scipy pandas pyarrow joblib sklearn",
-    "training": "kernels folder data schema models layers numpy scipy pandas torch skorch joblib "
+    "encoding": "data kernels schema numpy scipy pandas pyarrow joblib sklearn",
+    "training": "data kernels schema models layers numpy scipy pandas torch skorch joblib "
     "threadpoolctl tqdm sklearn.metrics",
-    "solvers": "kernels data schema models torch numpy scipy",
-    "parameters": "numpy sklearn",
-    "settings": "parameters schema sklearn",
-    "checks": "data schema numpy scipy pandas sklearn",
-    "pretrained": "schema numpy pandas",
-    "inputs": "checks encoding folder data schema numpy scipy pandas sklearn",
-    "epoch_events": "models training.prediction sklearn",
-    "targets": "checks inputs parameters training schema numpy sklearn",
-    "base": "checks parameters settings inputs epoch_events pretrained encoding training models "
-    "folder data schema numpy pandas scipy torch sklearn",
-    "sampling": "base checks inputs targets parameters solvers training models folder data numpy "
-    "pandas scipy torch joblib sklearn",
-    "predictive": "inputs targets parameters solvers training data numpy scipy sklearn",
+    "solvers": "training data kernels schema models torch numpy scipy pandas",
+    "estimators": "solvers training encoding data models layers schema numpy pandas scipy torch "
+    "joblib sklearn",
     "inspection": "numpy pandas matplotlib sklearn",
-    "estimators": "base sampling predictive targets parameters encoding models layers folder data "
-    "schema numpy scipy sklearn",
 }
 FILES = sorted(ROOT.rglob("*.py"))
 
@@ -75,9 +60,10 @@ def test_imports_point_down(path):
         ("sklearn_fm", "torch numpy sklearn skorch pandas"),
         ("sklearn_fm.schema", "torch numpy sklearn skorch pandas"),
         ("sklearn_fm.data", "torch sklearn skorch pandas"),
+        ("sklearn_fm.data.array", "torch sklearn skorch pandas"),
         ("sklearn_fm.models.fm", "sklearn skorch pandas"),
         ("sklearn_fm.encoding", "torch skorch"),
-        ("sklearn_fm.kernels.step", "torch sklearn skorch pandas"),
+        ("sklearn_fm.kernels.sgd.step", "torch sklearn skorch pandas"),
         ("sklearn_fm.estimators", "numba"),  # does without it, slowly
     ],
 )

@@ -460,7 +460,7 @@ def test_a_short_warm_start_needs_no_burn_in():
 
 def test_a_ctrl_c_while_burning_in_keeps_no_makeshift_draw(monkeypatch):
     """Draws of the burn-in counted once the chain went on."""
-    from sklearn_fm.solvers import gibbs
+    from sklearn_fm.solvers.gibbs import chain as gibbs
 
     X, raw, _ = planted(200)
     sweep, calls = gibbs.Chain.sweep, []

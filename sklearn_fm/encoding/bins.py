@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernels import HAS_KERNELS
 from .column_encoder import UNKNOWN, ColumnEncoder
 from .numbers import as_numbers
 from .sketch import Sketch
-from .stores import HAS_KERNELS
 
 __all__ = ["BinEncoder", "KnotEncoder"]
 
@@ -198,7 +198,7 @@ class BinEncoder(_CutEncoder):
             return np.where(np.isnan(draft), self._missing, UNKNOWN).astype(np.int32)
         places = _log_bin(draft) if self.strategy == "log" else draft
         if HAS_KERNELS:
-            from ..kernels.bins import place
+            from ..kernels.cells.bins import place
 
             codes = np.empty(len(draft), dtype=np.int32)
             place(places, self.upper, self._missing, codes)

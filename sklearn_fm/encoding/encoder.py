@@ -19,7 +19,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import _check_feature_names_in, check_array, check_is_fitted
 
-from sklearn_fm.data import FieldArray
+from sklearn_fm.data.array import FieldArray
 from sklearn_fm.schema import FieldSchema
 
 from .categories import CategoryEncoder, HashEncoder

@@ -31,8 +31,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..kernels import HAS_KERNELS
 from .cells import Cells, Coded, Wholes, factorize, read_cells, read_column
-from .stores import HAS_KERNELS
 
 __all__ = ["hash_codes", "xxh64"]
 
@@ -90,7 +90,7 @@ def _hash_column(values: Any, n_buckets: int, seed: int) -> NDArray[np.int32]:
         return table[column.codes]
     if isinstance(column, Cells):
         return _hash_cells(column.values, n_buckets, seed)
-    from ..kernels.hashing import hash_numbers, hash_texts
+    from ..kernels.cells.hashing import hash_numbers, hash_texts
 
     out = np.empty(column.n_rows, dtype=np.int32)
     if isinstance(column, Wholes):

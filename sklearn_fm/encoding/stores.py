@@ -7,7 +7,6 @@ the kind. Two kinds are compiled hash tables over plain arrays, the third is a d
 from __future__ import annotations
 
 import functools
-import importlib.util
 import sys
 from collections.abc import Iterable
 from decimal import Decimal
@@ -19,11 +18,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..kernels import HAS_KERNELS
 from .cells import Cells, Column, Texts, Wholes, factorize, read_column
 
 __all__ = [
     "ABSENT",
-    "HAS_KERNELS",
     "MISSING",
     "CellStore",
     "Store",
@@ -35,10 +34,6 @@ __all__ = [
 #: In place of a number. A table of codes by number ends with those of an absent and of a
 #: missing cell, where these find them.
 MISSING, ABSENT = -1, -2
-
-
-#: Whether the compiled kernels can be used.
-HAS_KERNELS = importlib.util.find_spec("numba") is not None
 
 
 class Store:
@@ -362,7 +357,7 @@ def make_store(column: Column) -> Store:
 
 @functools.cache
 def _kernels() -> Any:
-    from ..kernels import hash_table
+    from ..kernels.cells import hash_table
 
     return hash_table
 

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from sklearn_fm.folder import FieldFolder, FolderWriter
+from sklearn_fm.data.folder import FieldFolder, FolderWriter
 
 from .encoder import FieldEncoder
 from .tables import as_table, is_polars

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernels import HAS_KERNELS
 from .cells import Cells, Coded, Column, factorize, read_cells, read_column
-from .stores import ABSENT, HAS_KERNELS, MISSING, CellStore, Store, make_store
+from .stores import ABSENT, MISSING, CellStore, Store, make_store
 
 __all__ = ["UNKNOWN", "UNSEEN", "Vocabulary"]
 

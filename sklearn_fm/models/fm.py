@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..schema import FieldSchema
-from .base import FieldModel
+from .contract import FieldModel
 
 __all__ = ["FM"]
 

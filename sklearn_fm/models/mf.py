@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..layers.mlp import MLP
 from ..schema import FieldSchema
-from .base import FieldModel
+from .contract import FieldModel
 
 __all__ = ["MF"]
 

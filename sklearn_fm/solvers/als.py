@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .machine import Machine
+from .blocks.table import BlockTable
 
 __all__ = ["Descent", "Watched", "descend"]
 
@@ -23,23 +23,25 @@ class Watched:
 
     Parameters
     ----------
-    machine : Machine
+    block_table : BlockTable
         At these rows.
     target, weight : ndarray of shape (n_rows,)
         Their targets and sample weights.
     """
 
     def __init__(
-        self, machine: Machine, target: NDArray[np.float64], weight: NDArray[np.float64]
+        self, block_table: BlockTable, target: NDArray[np.float64], weight: NDArray[np.float64]
     ) -> None:
-        self.machine, self.weight = machine, weight
-        machine.write(np.zeros((machine.design.n_blocks, machine.embedding_dim + 1)))
-        machine.set_residuals(target, weight)
+        self.block_table, self.weight = block_table, weight
+        block_table.write(np.zeros((block_table.design.n_blocks, block_table.embedding_dim + 1)))
+        block_table.set_residuals(target, weight)
 
     def loss(self, table: NDArray[np.float64], bias: float) -> float:
         """Mean of half the squared errors of all indices' blocks and a bias."""
-        self.machine.write(table[self.machine.design.indices])
-        return float(np.average((self.machine.residuals() - bias) ** 2, weights=self.weight) / 2)
+        self.block_table.write(table[self.block_table.design.indices])
+        return float(
+            np.average((self.block_table.residuals() - bias) ** 2, weights=self.weight) / 2
+        )
 
 
 @dataclass
@@ -71,7 +73,7 @@ class Descent:
 
 
 def descend(
-    machine: Machine,
+    block_table: BlockTable,
     weight: NDArray[np.float64],
     start: Descent,
     priors: list[dict[str, float]],
@@ -86,7 +88,7 @@ def descend(
 
     Parameters
     ----------
-    machine : Machine
+    block_table : BlockTable
         Residuals are targets less the bias of `start`, while weights are 0; moved in place.
     weight : ndarray of shape (n_rows,)
         Sample weights.
@@ -116,25 +118,25 @@ def descend(
     FloatingPointError
         If numbers become infinite or NaN.
     """
-    indices = machine.design.indices
+    indices = block_table.design.indices
     now = Descent(start.bias, start.table.copy())
     best = Descent(start.bias, start.table)
-    machine.write(start.table[indices])
-    n_priors, D = len(machine.design.prior_names), machine.embedding_dim + 1
+    block_table.write(start.table[indices])
+    n_priors, D = len(block_table.design.prior_names), block_table.embedding_dim + 1
     least_loss, before, factor = np.inf, np.inf, 1.0
     started = time.perf_counter()
     try:
         for sweep, given in enumerate(priors, start=1):
             prior = {k: v * (factor if k in relaxed else 1.0) for k, v in given.items()}
-            residual = machine.residuals()
+            residual = block_table.residuals()
             step = float(weight @ residual / weight.sum())
-            machine.set_residuals(residual - step, weight)
+            block_table.set_residuals(residual - step, weight)
             precision = np.append(np.full(D - 1, prior["embedding"]), prior["linear"])
             of_all = np.tile(np.diag(precision), (n_priors, 1, 1))
-            machine.update(of_all, np.zeros((n_priors, D)), None)
+            block_table.update(of_all, np.zeros((n_priors, D)), None)
             now.bias += step
-            now.table[indices] = blocks = machine.read()
-            square = float(weight @ machine.residuals() ** 2)
+            now.table[indices] = blocks = block_table.read()
+            square = float(weight @ block_table.residuals() ** 2)
             objective = (square + float(precision @ (blocks**2).sum(axis=0))) / 2
             if not np.isfinite(objective):
                 raise FloatingPointError(

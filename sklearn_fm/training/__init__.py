@@ -1,0 +1,1 @@
+"""The pieces of gradient descent: rows, steps, rules, epochs."""

@@ -13,7 +13,7 @@ import torch
 from skorch.callbacks import Callback, LRScheduler
 from tqdm.auto import tqdm
 
-from ..models.base import FieldModel
+from ..models.contract import FieldModel
 
 __all__ = [
     "KeepBest",

@@ -16,8 +16,7 @@ import torch
 from numpy.typing import NDArray
 from skorch.callbacks import Callback
 
-from ..models.base import FieldModel
-from .batching import Rows
+from ..models.contract import FieldModel
 from .callbacks import (
     KeepBest,
     PrintTable,
@@ -30,7 +29,8 @@ from .callbacks import (
 )
 from .losses import Loss
 from .net import DivergenceError, FieldNet
-from .optimizers import StepOptions
+from .options import StepOptions
+from .rows import Rows
 from .threads import limit_threads
 
 _WORTH_THREADS = 1e8

@@ -14,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ..models.base import FieldModel
-from .batching import Rows
+from ..models.contract import FieldModel
 from .callbacks import print_record
 from .fitting import Outcome, Plan, split_rows
 from .lbfgs import minimize_lbfgs
 from .losses import Loss
 from .net import DivergenceError
 from .prediction import raw_predictions, weighted_loss
+from .rows import Rows
 
 __all__ = ["train_lbfgs"]
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import OptimizeResult, minimize
 
-from ..data import FieldArray
-from ..models.base import FieldModel
-from .batching import Rows
+from ..data.array import FieldArray
+from ..models.contract import FieldModel
 from .losses import Loss
+from .rows import Rows
 from .threads import limit_threads
 
 __all__ = ["merge_equal_rows", "minimize_lbfgs"]

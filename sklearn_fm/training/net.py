@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer
 
-from ..models.base import FieldModel
-from .batching import Rows
+from ..kernels import HAS_KERNELS
+from ..models.contract import FieldModel
 from .callbacks import KeepBest
 from .losses import Loss
-from .optimizers import StepOptions
+from .options import StepOptions
 from .prediction import raw_predictions, weighted_loss
-from .steppers import Stepper, TorchStepper
-from .threads import HAS_KERNELS
+from .rows import Rows
+from .stepper import Stepper
+from .torch_step import TorchStepper
 
 __all__ = ["DivergenceError", "FieldNet"]
 
@@ -196,7 +197,7 @@ class FieldNet(NeuralNet):
 def _make_stepper(model: FieldModel, loss: Loss, options: StepOptions, *rest: Any) -> Stepper:
     """Compiled steps where they can be taken, torch's elsewhere."""
     if HAS_KERNELS and options.gradient_clip is None:
-        from .compiled import CompiledStepper
+        from .compiled_step import CompiledStepper
         from .packing import can_pack
 
         if can_pack(model):

@@ -12,12 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..kernels.layout import Layout
-from ..kernels.step import Fields
-from ..kernels.step import Rows as Entries
-from ..models.base import FieldModel
+from ..kernels.sgd.layout import Layout
+from ..kernels.sgd.step import Entries, Fields
+from ..models.contract import FieldModel
 from ..schema import FieldSchema
-from .batching import CSRRows, DenseRows, Rows
+from .rows import CSRRows, DenseRows, Rows
 
 __all__ = ["can_pack", "entries_of", "find_packed", "flat_entries", "make_fields", "pack"]
 

@@ -13,15 +13,17 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ..data import FieldArray
-from ..models.base import FieldModel
-from .batching import CSRRows, Rows, make_rows
+from ..data.array import FieldArray
+from ..kernels import HAS_KERNELS
+from ..models.contract import FieldModel
+from .loading import make_rows
 from .losses import Loss
-from .threads import HAS_KERNELS, limit_threads
+from .rows import CSRRows, Rows
+from .threads import limit_threads
 
 if TYPE_CHECKING:
-    from ..kernels.layout import Layout
-    from ..kernels.step import Rows as Entries
+    from ..kernels.sgd.layout import Layout
+    from ..kernels.sgd.step import Entries
 
 __all__ = ["pack_tables", "predict_encoded", "raw_predictions", "weighted_loss"]
 
@@ -143,7 +145,7 @@ def _by_kernels(
     order: NDArray[np.int64],
     n_threads: int,
 ) -> NDArray[np.float32]:
-    from ..kernels.predict import read
+    from ..kernels.sgd.predict import read
     from ..kernels.threads import Workers, make_sync, run_parts
 
     n_rows, K = len(order), layout.K

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 from collections.abc import Iterator
 
 import joblib
@@ -16,10 +15,7 @@ import torch
 from joblib.parallel import get_active_backend
 from threadpoolctl import threadpool_limits
 
-__all__ = ["HAS_KERNELS", "count_threads", "limit_threads"]
-
-#: Whether the compiled kernels can be used.
-HAS_KERNELS = importlib.util.find_spec("numba") is not None
+__all__ = ["count_threads", "limit_threads"]
 
 
 def count_threads(n_jobs: int | None) -> int:

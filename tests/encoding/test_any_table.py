@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from sklearn_fm.data import FieldArray
+from sklearn_fm.data.array import FieldArray
 from sklearn_fm.encoding import BagField, CategoryField, FieldEncoder, NumberField
 
 MISSING = [None, np.nan, pd.NA, pd.NaT, Decimal("NaN")]

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sklearn_fm.data import FieldArray
+from sklearn_fm.data.array import FieldArray
 from sklearn_fm.encoding import BagField, CategoryField, FieldEncoder
 from sklearn_fm.encoding.bags import read_bags
 from sklearn_fm.models import FM

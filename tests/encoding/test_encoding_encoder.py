@@ -19,7 +19,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks as checks
 from sklearn.utils.metadata_routing import get_routing_for_object
 
-from sklearn_fm import data
+from sklearn_fm.data.array import FieldArray
+from sklearn_fm.data.codes import check_codes
 from sklearn_fm.encoding import FieldEncoder
 
 ESTIMATORS = [
@@ -279,9 +280,9 @@ def test_bad_weights(weight, message):
 
 def test_output_knows_its_schema():
     codes = FieldEncoder().fit_transform(shop())
-    assert isinstance(codes, data.FieldArray)
+    assert isinstance(codes, FieldArray)
     assert codes.dtype == np.int32
-    data.check_codes(np.asarray(codes), codes.schema)
+    check_codes(np.asarray(codes), codes.schema)
     assert codes.schema.kinds == ("binned", "categorical", "binned", "categorical", "categorical")
     assert FieldEncoder(scaler="log").fit_transform(shop()).dtype == np.float64
     assert FieldEncoder(scaler="log").fit_transform(shop()[["town"]]).dtype == np.int32

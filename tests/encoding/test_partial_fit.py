@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.preprocessing import MaxAbsScaler, QuantileTransformer, StandardScaler
 
-from sklearn_fm.data import FieldArray
+from sklearn_fm.data.array import FieldArray
 from sklearn_fm.encoding import BagField, CategoryField, DateField, FieldEncoder, NumberField
 
 FIELDS = {

@@ -10,13 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
-from sklearn_fm.encoding import (
-    BagField,
-    CategoryField,
-    DateField,
-    FieldEncoder,
-    NumberField,
-)
+from sklearn_fm.encoding import BagField, CategoryField, DateField, FieldEncoder, NumberField
 from sklearn_fm.encoding.hashing import xxh64
 from sklearn_fm.encoding.plan import look_like_ids
 

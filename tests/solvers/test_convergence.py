@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from sklearn_fm.solvers.convergence import effective_size, split_r_hat
+from sklearn_fm.solvers.gibbs.convergence import effective_size, split_r_hat
 
 
 def autoregressive(rho, n, n_quantities, seed=0):

@@ -6,14 +6,20 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import ndtr
 
 from sklearn_fm import FieldArray, FieldSchema
-from sklearn_fm.solvers import gibbs, likelihoods
-from sklearn_fm.solvers.convergence import effective_size
-from sklearn_fm.solvers.design import make_design
-from sklearn_fm.solvers.gibbs import Chain, Plan, sample
-from sklearn_fm.solvers.hyperprior import FixedPrior, HalfT, Wishart
-from sklearn_fm.solvers.likelihoods import Gaussian, MultinomialProbit, OrdinalProbit, Probit
-from sklearn_fm.solvers.machine import CompiledMachine
-from sklearn_fm.solvers.torch_machine import TorchMachine
+from sklearn_fm.solvers.blocks.design import make_design
+from sklearn_fm.solvers.blocks.table import CompiledBlockTable
+from sklearn_fm.solvers.blocks.torch_table import TorchBlockTable
+from sklearn_fm.solvers.gibbs import chain as gibbs
+from sklearn_fm.solvers.gibbs import likelihoods
+from sklearn_fm.solvers.gibbs.chain import Chain, Schedule, sample
+from sklearn_fm.solvers.gibbs.convergence import effective_size
+from sklearn_fm.solvers.gibbs.hyperprior import FixedPrior, HalfT, Wishart
+from sklearn_fm.solvers.gibbs.likelihoods import (
+    Gaussian,
+    MultinomialProbit,
+    OrdinalProbit,
+    Probit,
+)
 
 PINNED = 1e12  # precision of what is not to move
 MANY = 1e10
@@ -28,7 +34,7 @@ def draw_states(chain, n_sweeps, seed=0):
     states = []
     for _ in range(n_sweeps):
         chain.sweep(rng)
-        states.append(np.append(chain.likelihood.bias, chain.machines[0].read().ravel()))
+        states.append(np.append(chain.likelihood.bias, chain.block_tables[0].read().ravel()))
     return np.array(states)
 
 
@@ -62,11 +68,11 @@ def test_linear_regression():
     X = FieldArray(np.column_stack([codes, x]), FieldSchema.from_sizes([4, 1]))
     y, weight = rng.normal(size=n) + x, rng.choice([0.5, 1.0, 2.0], n)
     design = make_design(X)
-    machine = CompiledMachine(design, 1)
+    block_table = CompiledBlockTable(design, 1)
     chain = Chain(
-        [machine], known_noise(y, weight, alpha), [FixedPrior(2, np.array([PINNED, 2.0]))]
+        [block_table], known_noise(y, weight, alpha), [FixedPrior(2, np.array([PINNED, 2.0]))]
     )
-    chain.likelihood.start(chain.machines)
+    chain.likelihood.start(chain.block_tables)
     states = draw_states(chain, 4000)
     weights = states[:, [0, *range(2, states.shape[1], 2)]]
     assert np.abs(states[:, 1::2]).max() < 1e-5
@@ -86,8 +92,10 @@ def test_vectors_given_those_of_their_partner():
     prior.precision[1], prior.mean[1] = PINNED * np.eye(K + 1), m
     prior.mean[0] = [0.3, -0.2, 0.1]
     prior.precision[0, 0, 1] = prior.precision[0, 1, 0] = 0.5
-    chain = Chain([CompiledMachine(make_design(X), K)], known_noise(y, np.ones(n), alpha), [prior])
-    chain.likelihood.start(chain.machines)
+    chain = Chain(
+        [CompiledBlockTable(make_design(X), K)], known_noise(y, np.ones(n), alpha), [prior]
+    )
+    chain.likelihood.start(chain.block_tables)
     states = draw_states(chain, 4000)[20:]  # the partner starts from 0
     features = [np.ones(n)]
     for user in range(3):
@@ -166,15 +174,15 @@ def draw_likelihood(likelihood, rng):
 def raw_of(chain):
     """Raw predictions by definition."""
     raw = []
-    for bias, machine in zip(chain.likelihood.bias, chain.machines, strict=True):
-        blocks = machine.read()
+    for bias, block_table in zip(chain.likelihood.bias, chain.block_tables, strict=True):
+        blocks = block_table.read()
         u, i = blocks[CODES[:, 0]], blocks[USERS + CODES[:, 1]]
         raw.append(bias + u[:, -1] + i[:, -1] + (u[:, :-1] * i[:, :-1]).sum(axis=1))
     return np.column_stack(raw)
 
 
 def draw_targets(chain, rng):
-    """Draw the targets of all rows, and tell likelihood and machines."""
+    """Draw the targets of all rows, and tell likelihood and tables."""
     likelihood, raw = chain.likelihood, raw_of(chain)
     noise = rng.normal(size=raw.shape)
     if isinstance(likelihood, Gaussian):
@@ -183,8 +191,8 @@ def draw_targets(chain, rng):
         noise /= np.sqrt(alpha * WEIGHT)[:, None]
     z = raw + noise
     likelihood.target[:] = z
-    for c, machine in enumerate(chain.machines):
-        machine.set_residuals(z[:, c] - raw[:, c], 1.0)
+    for c, block_table in enumerate(chain.block_tables):
+        block_table.set_residuals(z[:, c] - raw[:, c], 1.0)
     if isinstance(likelihood, Probit):
         likelihood.sign = np.where(z[:, 0] > 0, 1.0, -1.0)
     elif isinstance(likelihood, MultinomialProbit):
@@ -204,7 +212,7 @@ def functionals(chain):
         found += [np.tanh(likelihood.log_gaps), np.tanh(likelihood.log_gaps) ** 2]
     raw = np.tanh(raw_of(chain))
     found += [raw.mean(axis=0), (raw**2).mean(axis=0)]
-    blocks, prior = chain.machines[-1].read(), chain.hyperpriors[-1]
+    blocks, prior = chain.block_tables[-1].read(), chain.hyperpriors[-1]
     for g, own in enumerate([blocks[:USERS], blocks[USERS:]]):
         t = np.tanh(own)
         found += [t.mean(axis=0), (t**2).mean(axis=0), t.mean(axis=0) ** 2]
@@ -230,17 +238,17 @@ def geweke_z(hyperprior, likelihood, *, n_chains, n_sweeps, seed=0):
     design = make_design(X)
     assert design.loose_priors == (0, 1)
     n_outputs = len(LIKELIHOODS[likelihood]().bias)
-    machines = [CompiledMachine(design, K) for _ in range(n_outputs)]
+    block_tables = [CompiledBlockTable(design, K) for _ in range(n_outputs)]
     drift = []
     for start in range(n_chains):
         chain = Chain(
-            machines,
+            block_tables,
             LIKELIHOODS[likelihood](),
-            [HYPERPRIORS[hyperprior]() for _ in machines],
+            [HYPERPRIORS[hyperprior]() for _ in block_tables],
             n_sweeps=start,
         )
-        for machine, prior in zip(machines, chain.hyperpriors, strict=True):
-            machine.write(draw_prior(prior, rng))
+        for block_table, prior in zip(block_tables, chain.hyperpriors, strict=True):
+            block_table.write(draw_prior(prior, rng))
         draw_likelihood(chain.likelihood, rng)
         if likelihood == "ordinal":  # steps have come to rest
             chain.likelihood._steps[:], chain.likelihood._n_draws = 1.0, 10**12
@@ -248,7 +256,7 @@ def geweke_z(hyperprior, likelihood, *, n_chains, n_sweeps, seed=0):
         for _ in range(n_sweeps):
             draw_targets(chain, rng)
             chain.sweep(rng)
-        assert_allclose(chain.likelihood.raw(machines), raw_of(chain), rtol=1e-6, atol=1e-6)
+        assert_allclose(chain.likelihood.raw(block_tables), raw_of(chain), rtol=1e-6, atol=1e-6)
         drift.append(functionals(chain) - before)
     drift = np.array(drift)
     error = drift.std(axis=0) / np.sqrt(n_chains)
@@ -262,7 +270,7 @@ def test_sweeps_leave_the_joint_distribution_as_it_is(hyperprior, likelihood, mo
     """Geweke (2004), Getting it right: joint distribution tests of posterior simulators."""
     monkeypatch.setattr(likelihoods, "_BIAS_PRECISION", 1.0)  # else biases hardly move
     n_chains = 800 if (hyperprior, likelihood) == ("half-t", "gaussian") else 300
-    n_chains = 150 if likelihood == "multinomial" else n_chains  # three machines
+    n_chains = 150 if likelihood == "multinomial" else n_chains  # three tables of blocks
     z = geweke_z(hyperprior, likelihood, n_chains=n_chains, n_sweeps=4)
     assert np.abs(z).max() < 4.2
 
@@ -287,33 +295,33 @@ def test_a_wrong_sampler_is_noticed(monkeypatch):
 # -- chains ----------------------------------------------------------------------------
 
 
-def make_chain(engine=CompiledMachine, likelihood="gaussian", hyperprior="half-t", **options):
+def make_chain(engine=CompiledBlockTable, likelihood="gaussian", hyperprior="half-t", **options):
     X = FieldArray(CODES, FieldSchema.from_sizes([USERS + 1, ITEMS + 1]))
     design = make_design(X)
     outcome = LIKELIHOODS[likelihood]()
     if likelihood == "gaussian":
         outcome.target[:, 0] = np.random.default_rng(4).normal(size=12)
-    machines = [engine(design, K, **options) for _ in outcome.bias]
-    chain = Chain(machines, outcome, [HYPERPRIORS[hyperprior]() for _ in machines])
-    outcome.start(machines)
+    block_tables = [engine(design, K, **options) for _ in outcome.bias]
+    chain = Chain(block_tables, outcome, [HYPERPRIORS[hyperprior]() for _ in block_tables])
+    outcome.start(block_tables)
     return chain
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_both_engines_make_the_same_chain(likelihood):
     states = []
-    for engine in (CompiledMachine, TorchMachine):
+    for engine in (CompiledBlockTable, TorchBlockTable):
         chain, rng = make_chain(engine, likelihood), np.random.default_rng(0)
         for _ in range(5):
             chain.sweep(rng)
-        states.append((chain.machines[0].read(), chain.likelihood.raw(chain.machines)))
+        states.append((chain.block_tables[0].read(), chain.likelihood.raw(chain.block_tables)))
     for a, b in zip(*states, strict=True):
         assert_allclose(a, b, rtol=1e-6, atol=1e-8)
 
 
 def test_which_sweeps_are_kept():
     told = []
-    plan = Plan(23, n_burn=5, thin=4, on_sweep=lambda record: told.append(record) or False)
+    plan = Schedule(23, n_burn=5, thin=4, on_sweep=lambda record: told.append(record) or False)
     chain = make_chain()
     run = sample(chain, plan, np.random.default_rng(0))
     other, rng = make_chain(), np.random.default_rng(0)
@@ -331,7 +339,7 @@ def test_which_sweeps_are_kept():
     assert told == run.records
     assert chain.n_sweeps == 23
     assert run.probes.shape == (23, 12)
-    assert_allclose(run.probes[-1], chain.likelihood.raw(chain.machines)[:, 0])
+    assert_allclose(run.probes[-1], chain.likelihood.raw(chain.block_tables)[:, 0])
     assert {"train_loss", "noise_precision", "scale_x0", "scale_x1"} <= set(run.records[0])
 
 
@@ -340,17 +348,17 @@ def test_draws_are_thinned_to_the_memory(monkeypatch):
     size = chain.draw().nbytes
     assert size == 4 * ((USERS + ITEMS + 2) * D + 2 * D * D) + 8 * 3  # bias, alpha, tau
     monkeypatch.setattr(gibbs, "DRAWS_MEMORY", 12 * size)
-    run = sample(chain, Plan(60, n_burn=10), np.random.default_rng(0))
+    run = sample(chain, Schedule(60, n_burn=10), np.random.default_rng(0))
     assert len(run.draws) == 10
     monkeypatch.setattr(gibbs, "DRAWS_MEMORY", size)  # ten at least
-    run = sample(chain, Plan(30), np.random.default_rng(0))
+    run = sample(chain, Schedule(30), np.random.default_rng(0))
     assert len(run.draws) == 10
 
 
 def test_stopping():
     """By a callback, or Ctrl-C; something is kept even if all sweeps were to be burnt."""
     stopped = sample(
-        make_chain(), Plan(50, on_sweep=lambda r: r["sweep"] == 7), np.random.default_rng(0)
+        make_chain(), Schedule(50, on_sweep=lambda r: r["sweep"] == 7), np.random.default_rng(0)
     )
     assert len(stopped.draws) == len(stopped.records) == 7
     assert stopped.stopped_by is None
@@ -359,7 +367,7 @@ def test_stopping():
         if record["sweep"] == 3:
             raise KeyboardInterrupt
 
-    plan = Plan(50, n_burn=20, on_sweep=interrupt)
+    plan = Schedule(50, n_burn=20, on_sweep=interrupt)
     stopped = sample(make_chain(), plan, np.random.default_rng(0))
     assert isinstance(stopped.stopped_by, KeyboardInterrupt)
     assert len(stopped.draws) == 1
@@ -380,5 +388,5 @@ def test_losses_are_those_of_the_raw_predictions(likelihood):
         edges = np.concatenate([[-np.inf], outcome.cuts, [np.inf]])
         p = ndtr(edges[outcome.level + 1] - raw[:, 0]) - ndtr(edges[outcome.level] - raw[:, 0])
         expected = -np.log(p).mean()
-    assert outcome.loss(chain.machines) == pytest.approx(expected)
+    assert outcome.loss(chain.block_tables) == pytest.approx(expected)
     assert chain.record()["train_loss"] == pytest.approx(expected)

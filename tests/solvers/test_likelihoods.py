@@ -6,28 +6,28 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse, stats
 from scipy.special import log_ndtr, ndtr
 
-from sklearn_fm.solvers.design import make_design
-from sklearn_fm.solvers.likelihoods import (
+from sklearn_fm.solvers.blocks.design import make_design
+from sklearn_fm.solvers.blocks.table import CompiledBlockTable
+from sklearn_fm.solvers.gibbs.likelihoods import (
     Gaussian,
     MultinomialProbit,
     OrdinalProbit,
     Probit,
     _lower_tail,
 )
-from sklearn_fm.solvers.machine import CompiledMachine
 
 
 def start(likelihood, raw):
     """Machines whose raw predictions, bias included, are these."""
     likelihood.bias[:] = 0.3
-    machines = []
+    block_tables = []
     for c in range(raw.shape[1]):
         n = len(raw)
-        machine = CompiledMachine(make_design(sparse.csr_array(np.ones((n, 1)))), 1)
-        machine.set_residuals(likelihood.target[:, c] - raw[:, c], 1.0)
-        machines.append(machine)
-    assert_allclose(likelihood.raw(machines), raw)
-    return machines
+        block_table = CompiledBlockTable(make_design(sparse.csr_array(np.ones((n, 1)))), 1)
+        block_table.set_residuals(likelihood.target[:, c] - raw[:, c], 1.0)
+        block_tables.append(block_table)
+    assert_allclose(likelihood.raw(block_tables), raw)
+    return block_tables
 
 
 def test_lower_tail_is_a_quantile():
@@ -51,15 +51,15 @@ def test_gaussian_noise_and_bias_given_the_rest():
     alphas, biases = [], []
     for _ in range(800):
         likelihood = Gaussian(y, w, shape=2.0, rate=3.0)
-        machines = start(likelihood, raw)
-        likelihood.draw(machines, rng)
+        block_tables = start(likelihood, raw)
+        likelihood.draw(block_tables, rng)
         alpha, bias = likelihood.noise_precision[0], likelihood.bias[0]
         alphas.append(alpha)
         total = alpha * w.sum() + 0.01
         center = alpha * (w @ (e + 0.3)) / total
         biases.append((bias - center) * np.sqrt(total))
         # raw predictions move with the bias, targets stay
-        assert_allclose(likelihood.raw(machines)[:, 0], raw[:, 0] + bias - 0.3)
+        assert_allclose(likelihood.raw(block_tables)[:, 0], raw[:, 0] + bias - 0.3)
         assert_array_equal(likelihood.target[:, 0], y)
     gamma = stats.gamma(2 + w.sum() / 2, scale=1 / (3 + w @ e**2 / 2))
     assert stats.kstest(alphas, gamma.cdf).pvalue > 1e-4
@@ -87,12 +87,12 @@ def test_gaussian_groups_given_the_rest():
 def latents(likelihood, raw, n_draws, seed=0):
     """Latent targets of every draw, each from the same raw predictions."""
     rng, found = np.random.default_rng(seed), []
-    machines = start(likelihood, raw)
+    block_tables = start(likelihood, raw)
     for _ in range(n_draws):
         likelihood.bias[:] = 0.3
-        for c, machine in enumerate(machines):
-            machine.set_residuals(likelihood.target[:, c] - raw[:, c], 1.0)
-        likelihood.draw(machines, rng)
+        for c, block_table in enumerate(block_tables):
+            block_table.set_residuals(likelihood.target[:, c] - raw[:, c], 1.0)
+        likelihood.draw(block_tables, rng)
         found.append(likelihood.target.copy())
     return np.array(found)
 
@@ -159,7 +159,7 @@ def test_ordinal_cuts_have_their_posterior():
 def test_start_values_of_an_ordinal_fit_the_shares():
     level = np.repeat([0.0, 1, 2, 3], [10, 20, 30, 40])
     likelihood = OrdinalProbit(level, np.ones(100), 4)
-    likelihood.start([CompiledMachine(make_design(sparse.csr_array(np.ones((100, 1)))), 1)])
+    likelihood.start([CompiledBlockTable(make_design(sparse.csr_array(np.ones((100, 1)))), 1)])
     below = ndtr(likelihood.cuts - likelihood.bias[0])
     assert below == pytest.approx([0.1, 0.3, 0.6])
 
@@ -184,16 +184,16 @@ def test_a_whole_weight_is_that_many_copies(kind):
     means = np.add.reduceat(b, [0, 3, 4], axis=1) / copies[:, None]
     assert_allclose(a.mean(axis=0), means.mean(axis=0), atol=0.1)
     assert_allclose(a.std(axis=0), means.std(axis=0), rtol=0.12, atol=0.02)
-    machines = start(weighted, raw)
+    block_tables = start(weighted, raw)
     others = start(repeated, np.repeat(raw, copies, axis=0))
-    assert weighted.loss(machines) == pytest.approx(repeated.loss(others))
+    assert weighted.loss(block_tables) == pytest.approx(repeated.loss(others))
 
 
 def test_a_part_of_a_weight_is_a_noisier_row():
     """Weight 1/4 is a latent target of noise 2."""
     likelihood = Probit(np.array([1.0]), np.array([0.25]))
-    machines = start(likelihood, np.array([[0.5]]))
-    assert likelihood.loss(machines) == pytest.approx(-log_ndtr(0.25) / 0.25)
+    block_tables = start(likelihood, np.array([[0.5]]))
+    assert likelihood.loss(block_tables) == pytest.approx(-log_ndtr(0.25) / 0.25)
     z = latents(likelihood, np.array([[0.5]]), 2000)[:, 0, 0]
     normal = stats.truncnorm(-0.25, np.inf, loc=0.5, scale=2)
     assert stats.kstest(z, normal.cdf).pvalue > 1e-4

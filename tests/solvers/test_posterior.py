@@ -11,10 +11,10 @@ from scipy.special import ndtr
 
 from sklearn_fm import FieldArray, FieldSchema
 from sklearn_fm.models import FM
-from sklearn_fm.solvers import posterior as posteriors
-from sklearn_fm.solvers.design import make_design
-from sklearn_fm.solvers.gibbs import Draw
-from sklearn_fm.solvers.posterior import (
+from sklearn_fm.solvers.blocks.design import make_design
+from sklearn_fm.solvers.gibbs import posterior as posteriors
+from sklearn_fm.solvers.gibbs.chain import Draw
+from sklearn_fm.solvers.gibbs.posterior import (
     Posterior,
     Raw,
     multinomial_probabilities,

@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_fm import FieldEncoder, FMClassifier, FMRegressor, MFRegressor
-from sklearn_fm.solvers.refit import Targets, redraw
+from sklearn_fm.solvers.gibbs.refit import Targets, redraw
 
 FAST = {"solver": "gibbs", "embedding_dim": 3, "n_sweeps": 60, "random_state": 0}
 pytestmark = pytest.mark.filterwarnings("ignore:Predictions by:UserWarning")

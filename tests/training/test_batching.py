@@ -8,7 +8,7 @@ from scipy import sparse
 
 from sklearn_fm import FieldArray, FieldSchema
 from sklearn_fm.models import FM
-from sklearn_fm.training.batching import make_rows
+from sklearn_fm.training.loading import make_rows
 
 MIXED = FieldSchema.from_sizes([4, 1, 3])
 N = 23

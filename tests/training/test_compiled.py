@@ -10,14 +10,15 @@ from scipy import sparse
 
 from sklearn_fm import FieldArray, FieldSchema
 from sklearn_fm.models import FM, MF, DeepFM
-from sklearn_fm.training import compiled as compiled_steps
-from sklearn_fm.training.batching import make_rows
-from sklearn_fm.training.compiled import CompiledStepper
+from sklearn_fm.training import compiled_step as compiled_steps
+from sklearn_fm.training.compiled_step import CompiledStepper
+from sklearn_fm.training.loading import make_rows
 from sklearn_fm.training.losses import BinaryLogLoss, MultinomialLogLoss, SquaredError
-from sklearn_fm.training.optimizers import ROW_RULES, StepOptions
+from sklearn_fm.training.options import StepOptions
 from sklearn_fm.training.packing import find_packed
 from sklearn_fm.training.prediction import raw_predictions
-from sklearn_fm.training.steppers import TorchStepper
+from sklearn_fm.training.rules import ROW_RULES
+from sklearn_fm.training.torch_step import TorchStepper
 
 SCHEMA = FieldSchema(
     names=("user", "price", "item", "site"),

@@ -9,15 +9,8 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import ElasticNet, Ridge
 
-from sklearn_fm.training.optimizers import (
-    ROW_RULES,
-    RowAdagrad,
-    RowAdam,
-    RowFTRL,
-    RowSGD,
-    StepOptions,
-    make_rules,
-)
+from sklearn_fm.training.options import StepOptions
+from sklearn_fm.training.rules import ROW_RULES, RowAdagrad, RowAdam, RowFTRL, RowSGD, make_rules
 
 RULES = sorted(ROW_RULES)
 SHRINKING = [name for name in RULES if name != "ftrl"]  # by a factor, caught up by a clock

@@ -11,10 +11,12 @@ from sklearn.linear_model import ElasticNet, LogisticRegression, Ridge
 
 from sklearn_fm import FieldArray, FieldSchema
 from sklearn_fm.models import FM, MF, DeepFM
-from sklearn_fm.training.batching import Batch, make_rows
+from sklearn_fm.training.loading import make_rows
 from sklearn_fm.training.losses import BinaryLogLoss, MultinomialLogLoss, SquaredError
-from sklearn_fm.training.optimizers import ROW_RULES, StepOptions
-from sklearn_fm.training.steppers import TorchStepper
+from sklearn_fm.training.options import StepOptions
+from sklearn_fm.training.rows import Batch
+from sklearn_fm.training.rules import ROW_RULES
+from sklearn_fm.training.torch_step import TorchStepper
 
 SCHEMA = FieldSchema.from_sizes([5, 1, 4])
 PLAIN = {"solver": "sgd", "solver_dense": "sgd"}

@@ -1,0 +1,1 @@
+"""Encoded rows: in memory, in a folder, in text files."""

@@ -1,0 +1,185 @@
+"""The parameters that all estimators share, each declared, bounded and documented once.
+
+What they do is told in ``base`` and ``training``.
+"""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal
+
+from sklearn.base import BaseEstimator
+
+from ..schema import FieldSchema
+from .parameters import HasMethods, Interval, StrOptions, estimator
+
+__all__ = ["SharedParameters"]
+
+
+@estimator
+class SharedParameters(BaseEstimator):
+    """Parameters of every estimator.
+
+    Parameters
+    ----------
+    embedding_dim : int
+        Width of the embedding vectors, K.
+    solver : {"auto", "adagrad", "adam", "sgd", "ftrl", "lbfgs"}
+        How the objective
+
+            sum_i sample_weight_i * loss_i + l2_linear/2 |w|^2 + l2_embedding/2 |V|^2
+            + l2_dense/2 |MLP|^2
+
+        is minimized. "lbfgs" takes all rows at once in float64; it is deterministic
+        and weighs rows exactly. The others step on mini-batches and update only the rows of
+        the tables that occur, by the rule of that name; the shrinking that the
+        penalties owe to the other rows is caught up when they occur next, or at the
+        end of the epoch. "ftrl" is FTRL-proximal for the linear term and the bias and
+        Adagrad for the rest. "auto" is "lbfgs" for small data (unless a parameter that only
+        mini-batches can honour is set), "ftrl" if there is an `l1_linear`, else "adagrad"
+        for the tables; the dense layers are then trained by Adam.
+    learning_rate : float or None
+        Step size for the tables; None for the solver's own: 1.5 / n_fields, 0.2 at most
+        (0.05 for MFRegressor), for "adagrad" and "ftrl", 0.001 for "adam", 0.1 for "sgd".
+        Mini-batch solvers only.
+    learning_rate_schedule : {"constant", "one_cycle", "reduce_on_plateau"}
+        "one_cycle" rises to the learning rate and falls to almost 0 over `max_epochs`;
+        "reduce_on_plateau" divides by 10 when the validation loss stalls for two epochs.
+        "ftrl" takes "constant" only.
+    batch_size : int
+        Rows per step.
+    max_epochs : int
+        Passes over the data at most; iterations for "lbfgs", sweeps for "als".
+    tol : float
+        "lbfgs" stops when no entry of the mean objective's gradient exceeds it, "als" (without
+        rows to validate on) when a sweep lowers the objective by no more than this share.
+    l2_linear : float or "auto"
+        Precision of the Gaussian prior on the linear term; LogisticRegression's 1/C,
+        Ridge's alpha (for a target scaled to unit variance). "auto" is the number of
+        fields of a row, with which the linear term has a standard deviation of 1 a
+        priori; with rows to validate on, it is halved whenever their loss stalls.
+        `partial_fit` goes on with what a `fit` before came to.
+    l2_embedding : float or "auto"
+        Precision of the Gaussian prior on the embeddings. "auto" is 2 * sqrt(n_pairs *
+        embedding_dim), with which the pairwise term of a row has a standard deviation
+        of 1/2 a priori; with rows to validate on, it is halved whenever their loss
+        stalls.
+    l1_linear : float
+        Strength of the Laplace prior on the linear term, l1_linear * |w|_1 in the objective;
+        solver "ftrl" only, which then sets weights to exactly 0.
+    init_scale : float
+        Standard deviation of the embeddings' start values.
+    pretrained : dict or None
+        Start values for embeddings, by the name of the field: a DataFrame with categories as
+        index, a dict of categories to vectors, or an array of shape (vocabulary_size,
+        embedding_dim) by code, row 0 for unknown. Categories without one start at random.
+    freeze_pretrained : bool
+        Whether these embeddings stay as they are, only their linear term is trained.
+    initial_accumulator : float
+        Start of the "adagrad" and "ftrl" accumulators, in units of squared gradients of a batch;
+        the larger, the smaller the first steps of rare categories.
+    unknown_dropout : float
+        Share of codes that are replaced by their field's unknown in each step, which
+        trains the unknown row; mini-batch solvers only.
+    gradient_clip : float or None
+        Upper limit to the norm of a batch's mean gradient; mini-batch solvers only. Takes
+        torch's step, which is slower than the compiled one.
+    early_stopping : bool or "auto"
+        Whether to hold out rows and keep the weights of the epoch that is best on them.
+        "auto" does so for mini-batch solvers and 1,000 rows or more. With an
+        `eval_set`, that is watched instead and nothing is held out: pass the latest
+        rows where rows are ordered in time, for held-out rows are drawn at random.
+    validation_fraction : float
+        Share of the rows to hold out.
+    patience : int
+        Epochs without a new best before training stops.
+    refit : bool
+        After early stopping on held-out rows, train anew on all rows for the best
+        number of epochs.
+    warm_start : bool
+        Whether `fit` goes on from the weights of the fit before, with its encoder.
+    encoder : FieldEncoder or None
+        Cloned and fitted to encode DataFrames and arrays; None for `FieldEncoder()`.
+        Not used for input that is encoded: FieldArrays and sparse matrices.
+    schema : FieldSchema or None
+        Schema of X, where X is an array of codes that lost it on the way.
+    device : str
+        "auto" for a GPU when there is one, or a torch device such as "cpu", "cuda:1".
+    callbacks : list or None
+        Callbacks of skorch, or (name, callback) pairs; mini-batch solvers only.
+    n_jobs : int or None
+        Threads in fit and predict; None is 1 unless in a `joblib.parallel_config` context,
+        -1 all cores. The dense layers of deep models take torch's own number of threads
+        when it is None.
+    deterministic : bool
+        Whether the same seed gives the same weights to the last bit, whatever `n_jobs`. False
+        lets the threads of a factorization machine take steps on batches of their own
+        without waiting for each other (Hogwild), which is faster; other models and one
+        thread are deterministic anyway.
+    verbose : int
+        0 for silence, 1 for a line per epoch, 2 for a progress bar.
+    random_state : int, RandomState instance or None
+        Source of start values, row order, held-out rows and dropout.
+    """
+
+    embedding_dim: int = 16
+    solver: str = "auto"
+    learning_rate: float | None = None
+    learning_rate_schedule: str = "constant"
+    batch_size: int = 256
+    max_epochs: int = 100
+    tol: float = 1e-4
+    l2_linear: float | Literal["auto"] = "auto"
+    l2_embedding: float | Literal["auto"] = "auto"
+    l1_linear: float = 0.0
+    init_scale: float = 0.01
+    pretrained: dict[str, Any] | None = None
+    freeze_pretrained: bool = False
+    initial_accumulator: float = 0.1
+    unknown_dropout: float = 0.0
+    gradient_clip: float | None = None
+    early_stopping: bool | Literal["auto"] = "auto"
+    validation_fraction: float = 0.1
+    patience: int = 3
+    refit: bool = True
+    warm_start: bool = False
+    encoder: Any = None
+    schema: FieldSchema | None = None
+    device: str = "auto"
+    callbacks: list[Any] | None = None
+    n_jobs: int | None = None
+    deterministic: bool = True
+    verbose: int = 0
+    random_state: Any = None
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "embedding_dim": [Interval(Integral, 1, None, closed="left")],
+        "solver": [StrOptions({"auto", "adagrad", "adam", "sgd", "ftrl", "lbfgs"})],
+        "learning_rate": [None, Interval(Real, 0, None, closed="neither")],
+        "learning_rate_schedule": [StrOptions({"constant", "one_cycle", "reduce_on_plateau"})],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(Integral, 0, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "l2_linear": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "l2_embedding": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "l1_linear": [Interval(Real, 0, None, closed="left")],
+        "init_scale": [Interval(Real, 0, None, closed="left")],
+        "pretrained": [None, dict],
+        "freeze_pretrained": ["boolean"],
+        "initial_accumulator": [Interval(Real, 0, None, closed="neither")],
+        "unknown_dropout": [Interval(Real, 0, 1, closed="left")],
+        "gradient_clip": [None, Interval(Real, 0, None, closed="neither")],
+        "early_stopping": [StrOptions({"auto"}), "boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "patience": [Interval(Integral, 1, None, closed="left")],
+        "refit": ["boolean"],
+        "warm_start": ["boolean"],
+        "encoder": [None, HasMethods(["fit_transform", "transform"])],
+        "schema": [None, FieldSchema],
+        "device": [str],
+        "callbacks": [None, list],
+        "n_jobs": [None, Integral],
+        "deterministic": ["boolean"],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }

@@ -1,0 +1,1 @@
+"""Cells of a table as codes: hash tables, hashes, bins."""

@@ -1,0 +1,1 @@
+"""Training steps on single rows of the table, and reading them."""

@@ -1,0 +1,1 @@
+"""Lines of libsvm and libffm files as numbers, and back."""

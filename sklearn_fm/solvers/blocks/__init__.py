@@ -1,0 +1,1 @@
+"""What solvers that update the block of one index at a time share."""

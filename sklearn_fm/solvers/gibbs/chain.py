@@ -1,0 +1,234 @@
+"""Draws from the posterior of a factorization machine, by Gibbs sampling in blocks.
+
+A sweep draws, each given all the rest: latent targets and noise, biases, the priors' means and
+covariances, the blocks of all indices one after the other, and steps that all blocks of a prior
+take together. Draws that are kept go to a `Posterior`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..blocks.table import BlockTable
+from .hyperprior import Hyperprior
+from .likelihoods import Likelihood
+from .posterior import DRAWS_MEMORY, Draw
+
+__all__ = ["Chain", "Run", "Schedule", "sample"]
+
+_PROBES = 64  # rows whose raw predictions are watched
+_LEAST_DRAWS = 10
+_DIVERGED = (
+    "Draws became infinite or NaN. Scale numbers that are very large or very small, and leave "
+    "hyperprior_scale near 1. Nothing was changed."
+)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long to sample.
+
+    Attributes
+    ----------
+    n_sweeps : int
+        Sweeps to take.
+    n_burn : int
+        Sweeps whose draws are not kept.
+    thin : int or None
+        Keep the draw of every so many sweeps; None for as few as memory allows.
+    on_sweep : callable or None
+        Told each record of the history; returning True stops.
+    """
+
+    n_sweeps: int
+    n_burn: int = 0
+    thin: int | None = None
+    on_sweep: Callable[[dict[str, float]], bool] | None = None
+
+
+@dataclass
+class Chain:
+    """A Markov chain: weights, priors and likelihood, which `sample` moves on.
+
+    Attributes
+    ----------
+    block_tables : sequence of BlockTable
+        Weights, one block_table per raw prediction of a row.
+    likelihood : Likelihood
+        Targets.
+    hyperpriors : sequence of Hyperprior
+        Priors of each table of blocks.
+    n_sweeps : int
+        Sweeps so far.
+    unit : float
+        Standard deviation of the target that the likelihood's unit is.
+    """
+
+    block_tables: Sequence[BlockTable]
+    likelihood: Likelihood
+    hyperpriors: Sequence[Hyperprior]
+    n_sweeps: int = 0
+    unit: float = 1.0
+
+    def sweep(self, rng: np.random.Generator) -> None:
+        """Draw everything once."""
+        self.likelihood.draw(self.block_tables, rng)
+        for block_table, prior in zip(self.block_tables, self.hyperpriors, strict=True):
+            design = block_table.design
+            blocks = block_table.read()
+            prior.draw([blocks[part] for part in design.blocks_of_prior], rng)
+            noise = rng.standard_normal(blocks.shape)
+            block_table.update(prior.precision, _times(prior.precision, prior.mean), noise)
+            for g in design.loose_priors:
+                _move_together(block_table, prior, g, rng, stretches=(self.n_sweeps + g) % 2 == 0)
+        self.n_sweeps += 1
+
+    def draw(self) -> Draw:
+        """What predictions need of the state as it is."""
+        blocks, means, covariances = [], [], []
+        for block_table, prior in zip(self.block_tables, self.hyperpriors, strict=True):
+            blocks.append(block_table.read())
+            means.append(prior.mean)
+            covariances.append(np.linalg.inv(prior.precision))
+        return Draw(
+            np.concatenate([np.stack(blocks), np.stack(means)], axis=1).astype(np.float32),
+            np.stack(covariances).astype(np.float32),
+            self.likelihood.values(),
+        )
+
+    def record(self) -> dict[str, float]:
+        """Numbers that tell how far the chain has come."""
+        record = {"train_loss": self.likelihood.loss(self.block_tables)}
+        values = self.likelihood.values()
+        if "noise_precision" in values:
+            record["train_loss"] *= self.unit
+            record["noise_precision"] = float(values["noise_precision"].mean()) / self.unit**2
+        names = self.block_tables[0].design.prior_names
+        spread = np.mean([_scales(prior) for prior in self.hyperpriors], axis=0)
+        return record | {f"scale_{name}": float(s) for name, s in zip(names, spread, strict=True)}
+
+
+@dataclass
+class Run:
+    """What came of sampling.
+
+    Attributes
+    ----------
+    draws : list of Draw
+        Those kept.
+    records : list of dict
+        One per sweep.
+    probes : ndarray of shape (n_sweeps, n_probes)
+        Raw predictions of some rows in each sweep.
+    makeshift : bool
+        Whether the only draw is the state at the end, since none was due.
+    stopped_by : BaseException or None
+        The KeyboardInterrupt of a Ctrl-C.
+    """
+
+    draws: list[Draw] = field(default_factory=list)
+    records: list[dict[str, float]] = field(default_factory=list)
+    probes: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+    makeshift: bool = False
+    stopped_by: BaseException | None = None
+
+
+def sample(chain: Chain, plan: Schedule, rng: np.random.Generator) -> Run:
+    """Move a chain on and keep draws.
+
+    Parameters
+    ----------
+    chain : Chain
+        Moved in place.
+    plan : Schedule
+        How long.
+    rng : numpy.random.Generator
+        Source of all randomness.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    FloatingPointError
+        If numbers become infinite or NaN.
+    """
+    n_rows, n_outputs = chain.likelihood.raw(chain.block_tables).shape
+    rows = np.linspace(0, n_rows - 1, min(n_rows, _PROBES)).astype(np.intp)
+    first = plan.n_burn
+    size = chain.draw().nbytes
+    most = max(DRAWS_MEMORY // size, _LEAST_DRAWS)
+    thin = plan.thin or max(-(-(plan.n_sweeps - first) // most), 1)
+    run = Run()
+    probes = []
+    try:
+        for sweep in range(plan.n_sweeps):
+            started = time.perf_counter()
+            try:
+                chain.sweep(rng)
+            except np.linalg.LinAlgError:
+                raise FloatingPointError(_DIVERGED) from None
+            record = {"sweep": sweep + 1, **chain.record()}
+            if not np.isfinite(record["train_loss"]):
+                raise FloatingPointError(_DIVERGED)
+            probes.append(chain.likelihood.raw(chain.block_tables)[rows].ravel())
+            if sweep >= first and (sweep - first) % thin == thin - 1:
+                run.draws.append(chain.draw())
+            record["seconds"] = time.perf_counter() - started
+            run.records.append(record)
+            if plan.on_sweep is not None and plan.on_sweep(record):
+                break
+    except KeyboardInterrupt as stop:
+        run.stopped_by = stop
+    run.probes = np.array(probes).reshape(len(probes), len(rows) * n_outputs)
+    run.makeshift = not run.draws  # cut short, or thin is large
+    if run.makeshift:
+        run.draws.append(chain.draw())
+    return run
+
+
+def _move_together(
+    block_table: BlockTable, prior: Hyperprior, g: int, rng: np.random.Generator, *, stretches: bool
+) -> None:
+    """Multiply all blocks of a prior by factors, or let them take a step, drawn given the data.
+
+    Blocks held back by their prior, and a prior held back by its blocks, move together at once.
+    """
+    blocks: Any = block_table.design.blocks_of_prior[g]
+    own = prior.of_stretch(g) if stretches else prior.of_shift(g)
+    if own is None:
+        return
+    gram, product = block_table.move_statistics(blocks, stretches=stretches)
+    precision, shift = own[0] + gram, own[1] + product
+    if stretches:  # residuals are those of factors 1
+        shift = shift + gram.sum(axis=1)
+    step = _draw_normal(precision, shift, rng)
+    block_table.move(blocks, step, stretches=stretches)
+    (prior.stretch if stretches else prior.shift)(g, step)
+
+
+def _draw_normal(
+    precision: NDArray[np.float64], shift: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Draw from the normal distribution of a precision and precision times mean."""
+    root = np.linalg.cholesky(precision)
+    half = np.linalg.solve(root, shift) + rng.standard_normal(len(shift))
+    return np.linalg.solve(root.T, half)
+
+
+def _times(matrices: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Products of matrices (n, D, D) with vectors (n, D)."""
+    return (matrices @ vectors[:, :, None])[:, :, 0]
+
+
+def _scales(prior: Hyperprior) -> NDArray[np.float64]:
+    """Root mean square of the standard deviations of the vectors' coordinates, per prior."""
+    variance = np.diagonal(np.linalg.inv(prior.precision), axis1=1, axis2=2)[:, :-1]
+    return np.sqrt(variance.mean(axis=1))

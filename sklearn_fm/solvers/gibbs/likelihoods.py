@@ -1,0 +1,466 @@
+"""What the targets are, given raw predictions: how latent targets, noise and biases are drawn.
+
+Each class turns its targets into Gaussian ones, whose residuals it gives to the tables of blocks:
+one table per raw prediction of a row. Predictive distributions are in ``posterior``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_ndtr, ndtr, ndtri, ndtri_exp
+
+from ..blocks.table import BlockTable
+
+__all__ = [
+    "NOISE_SHAPE",
+    "Gaussian",
+    "Likelihood",
+    "MultinomialProbit",
+    "OrdinalProbit",
+    "Probit",
+    "between",
+    "count_copies",
+]
+
+#: Shape of the gamma distribution of a group's noise precision.
+NOISE_SHAPE = 4.0
+_BIAS_PRECISION = 0.01  # of the bias, around 0
+_MAX_COPIES = 100
+
+
+class Likelihood(Protocol):
+    """Targets of all rows.
+
+    Attributes
+    ----------
+    bias : ndarray of shape (n_outputs,)
+        One per raw prediction.
+    """
+
+    bias: NDArray[np.float64]
+
+    def start(self, block_tables: Sequence[BlockTable]) -> None:
+        """Give the tables residuals, from weights of 0 and the best bias."""
+
+    def draw(self, block_tables: Sequence[BlockTable], rng: np.random.Generator) -> None:
+        """Draw what is latent, the noise and the biases, given the weights."""
+
+    def loss(self, block_tables: Sequence[BlockTable]) -> float:
+        """Training error of the weights as they are."""
+
+    def raw(self, block_tables: Sequence[BlockTable]) -> NDArray[np.float64]:
+        """Raw predictions of all rows, (n_rows, n_outputs)."""
+
+    def values(self) -> dict[str, NDArray[np.float64]]:
+        """What predictions need besides weights: bias, and noise or cut points."""
+
+    def load_values(self, values: dict[str, NDArray[np.float64]]) -> None:
+        """Go on from such values."""
+
+
+class _Targets:
+    """Targets with weights; the part that all likelihoods share.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n_rows,)
+        Sample weights.
+    n_outputs : int
+        Raw predictions per row.
+    """
+
+    def __init__(self, weight: NDArray[np.float64], n_outputs: int) -> None:
+        self.weight = weight
+        self.bias = np.zeros(n_outputs)
+        self.target = np.zeros((len(weight), n_outputs))  # Gaussian ones
+
+    def raw(self, block_tables: Sequence[BlockTable]) -> NDArray[np.float64]:
+        """Raw predictions of all rows."""
+        return self.target - np.column_stack(
+            [block_table.residuals() for block_table in block_tables]
+        )
+
+    def values(self) -> dict[str, NDArray[np.float64]]:
+        """Biases."""
+        return {"bias": self.bias.copy()}
+
+    def load_values(self, values: dict[str, NDArray[np.float64]]) -> None:
+        """Go on from biases."""
+        self.bias = np.array(values["bias"], dtype=np.float64)
+
+    def _set(
+        self,
+        block_tables: Sequence[BlockTable],
+        raw: NDArray[np.float64],
+        precision: NDArray[np.float64],
+        rng: np.random.Generator,
+    ) -> None:
+        """Draw biases given raw predictions and new targets, and tell the tables."""
+        total = precision.sum() + _BIAS_PRECISION
+        for c, block_table in enumerate(block_tables):
+            residual = self.target[:, c] - raw[:, c]
+            # (precision @ (residual + bias) is the likelihood's, the prior's mean is 0)
+            mean = (precision @ residual + precision.sum() * self.bias[c]) / total
+            drawn = mean + rng.standard_normal() / math.sqrt(total)
+            block_table.set_residuals(residual - (drawn - self.bias[c]), precision)
+            self.bias[c] = drawn
+
+
+class Gaussian(_Targets):
+    """Targets with normal noise of unknown precision.
+
+    y_i ~ N(raw_i, 1 / (alpha w_i)), alpha ~ Gamma(shape, rate). With groups every group g has its
+    own alpha_g ~ Gamma(4, rate 4 tau), tau ~ Gamma(1, 1): precisions that are alike, but not equal.
+
+    Parameters
+    ----------
+    target : ndarray of shape (n_rows,)
+        Targets of about unit variance.
+    weight : ndarray of shape (n_rows,)
+        Sample weights w.
+    groups : ndarray of int of shape (n_rows,), default=None
+        Group of each row, from 0.
+    n_groups : int, default=0
+        Number of groups; some may have no rows.
+    shape, rate : float
+        Prior of alpha.
+    """
+
+    def __init__(
+        self,
+        target: NDArray[np.float64],
+        weight: NDArray[np.float64],
+        groups: NDArray[np.intp] | None = None,
+        n_groups: int = 0,
+        *,
+        shape: float = 1.0,
+        rate: float = 0.01,
+    ) -> None:
+        super().__init__(weight, 1)
+        self.target[:, 0] = target
+        self.groups = groups
+        self.shape, self.rate = shape, rate
+        self.noise_precision = np.ones(max(n_groups, 1))
+        self.tau = 1.0
+
+    def start(self, block_tables: Sequence[BlockTable]) -> None:
+        """Take the weighted mean of the target for bias."""
+        self.bias[:] = np.average(self.target[:, 0], weights=self.weight)
+        block_tables[0].set_residuals(self.target[:, 0] - self.bias[0], self.weight)
+
+    def draw(self, block_tables: Sequence[BlockTable], rng: np.random.Generator) -> None:
+        """Draw the noise's precision and the bias."""
+        residual = block_tables[0].residuals()
+        square = self.weight * residual**2
+        alpha = self.noise_precision
+        if self.groups is None:
+            shape = self.shape + self.weight.sum() / 2
+            alpha[:] = rng.gamma(shape) / (self.rate + square.sum() / 2)
+        else:
+            n_groups, prior = len(alpha), NOISE_SHAPE
+            self.tau = rng.gamma(1 + prior * n_groups) / (1 + prior * alpha.sum())
+            rows = np.bincount(self.groups, weights=self.weight, minlength=n_groups)
+            squares = np.bincount(self.groups, weights=square, minlength=n_groups)
+            alpha[:] = rng.gamma(prior + rows / 2) / (prior * self.tau + squares / 2)
+        precision = self.weight * (alpha[0] if self.groups is None else alpha[self.groups])
+        self._set(block_tables, self.target - residual[:, None], precision, rng)
+
+    def loss(self, block_tables: Sequence[BlockTable]) -> float:
+        """Root mean squared error in units of the target given."""
+        return math.sqrt(np.average(block_tables[0].residuals() ** 2, weights=self.weight))
+
+    def values(self) -> dict[str, NDArray[np.float64]]:
+        """Bias, noise precisions and what these are drawn around."""
+        more = {"noise_precision": self.noise_precision.copy(), "tau": np.array([self.tau])}
+        return super().values() | more
+
+    def load_values(self, values: dict[str, NDArray[np.float64]]) -> None:
+        """Go on from such values; groups that are new have the precision of an average one."""
+        super().load_values(values)
+        known = values["noise_precision"]
+        self.tau = float(values["tau"][0])
+        self.noise_precision[:] = known[0] if self.groups is None else 1 / self.tau
+        self.noise_precision[: len(known)] = known[: len(self.noise_precision)]
+
+
+def count_copies(weight: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Rows that a row stands for where targets are latent: its weight rounded up, 100 at most.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n_rows,)
+        Sample weights.
+
+    Returns
+    -------
+    ndarray of int of shape (n_rows,)
+    """
+    return np.clip(np.ceil(weight), 1, _MAX_COPIES).astype(np.intp)
+
+
+class _Latent(_Targets):
+    """Targets that are signs or ranks of latent ones of unit noise.
+
+    A row of weight w stands for m = ceil(w) rows (100 at most) of precision w / m each, so a whole
+    weight is that many copies of a row. The block_table sees the mean of their latent targets.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n_rows,)
+        Sample weights.
+    n_outputs : int
+        Raw predictions per row.
+    """
+
+    def __init__(self, weight: NDArray[np.float64], n_outputs: int) -> None:
+        super().__init__(weight, n_outputs)
+        copies = count_copies(weight)
+        self.single = bool(np.all(weight == 1))
+        self.of: Any = slice(None) if self.single else np.repeat(np.arange(len(weight)), copies)
+        self.copies = copies
+        scale = np.sqrt(weight / copies)
+        self.unit = np.ones(1) if self.single else scale[self.of]  # of a copy, 1 / its noise
+
+    def _take(self, c: int, latent: NDArray[np.float64]) -> None:
+        """Make means over the copies of rows the targets of output c."""
+        if self.single:
+            self.target[:, c] = latent
+            return
+        sums = np.bincount(self.of, weights=latent, minlength=len(self.weight))
+        self.target[:, c] = sums / self.copies
+
+
+class Probit(_Latent):
+    """Two classes: the sign of a latent target, P(1) = Phi(raw).
+
+    Parameters
+    ----------
+    target : ndarray of shape (n_rows,)
+        0 or 1.
+    weight : ndarray of shape (n_rows,)
+        Sample weights.
+
+    References
+    ----------
+    Albert, Chib (1993), Bayesian analysis of binary and polychotomous response data, JASA 88.
+    """
+
+    def __init__(self, target: NDArray[np.float64], weight: NDArray[np.float64]) -> None:
+        super().__init__(weight, 1)
+        self.sign = np.where(target > 0, 1.0, -1.0)
+
+    def start(self, block_tables: Sequence[BlockTable]) -> None:
+        """Take the share of class 1 for bias."""
+        share = np.average(self.sign > 0, weights=self.weight)
+        self.bias[:] = ndtri(min(max(share, 1e-6), 1 - 1e-6))
+        self.target[:] = self.bias
+        block_tables[0].set_residuals(np.zeros(len(self.weight)), self.weight)
+
+    def draw(self, block_tables: Sequence[BlockTable], rng: np.random.Generator) -> None:
+        """Draw latent targets on the side of the class, then the bias."""
+        raw = self.raw(block_tables)
+        mean, sign = self.unit * raw[self.of, 0], self.sign[self.of]
+        margin = sign * mean
+        apart = -_lower_tail(rng.random(len(mean)), margin)
+        self._take(0, (mean + sign * apart) / self.unit)
+        self._set(block_tables, raw, self.weight, rng)
+
+    def loss(self, block_tables: Sequence[BlockTable]) -> float:
+        """Mean log loss."""
+        margin = self.unit * self.sign[self.of] * self.raw(block_tables)[self.of, 0]
+        return float(-log_ndtr(margin).sum() / self.weight.sum())
+
+
+class MultinomialProbit(_Latent):
+    """More classes: the largest of latent targets, one per class, with independent noise.
+
+    Parameters
+    ----------
+    target : ndarray of shape (n_rows,)
+        0 .. n_classes - 1.
+    weight : ndarray of shape (n_rows,)
+        Sample weights.
+    n_classes : int
+        Number of classes.
+
+    References
+    ----------
+    Albert, Chib (1993), Bayesian analysis of binary and polychotomous response data, JASA 88.
+    """
+
+    def __init__(
+        self, target: NDArray[np.float64], weight: NDArray[np.float64], n_classes: int
+    ) -> None:
+        super().__init__(weight, n_classes)
+        self.label = target.astype(np.intp)
+        n = len(self.label[self.of])
+        self.latent = np.full((n, n_classes), -0.5)
+        self.latent[np.arange(n), self.label[self.of]] = 0.5
+
+    def start(self, block_tables: Sequence[BlockTable]) -> None:
+        """Start from latent targets that agree with the labels."""
+        for c, block_table in enumerate(block_tables):
+            block_table.set_residuals(np.zeros(len(self.weight)), self.weight)
+            self.target[:, c] = self.bias[c]
+
+    def draw(self, block_tables: Sequence[BlockTable], rng: np.random.Generator) -> None:
+        """Draw the label's latent target above the others, these below it, then the biases."""
+        raw = self.raw(block_tables)
+        mean, label = self.unit[:, None] * raw[self.of], self.label[self.of]
+        rows = np.arange(len(label))
+        z = self.latent
+        others = z.copy()
+        others[rows, label] = -np.inf
+        own = mean[rows, label]
+        own = own - _lower_tail(rng.random(len(rows)), own - others.max(axis=1))
+        for c in range(z.shape[1]):
+            drawn = mean[:, c] + _lower_tail(rng.random(len(rows)), own - mean[:, c])
+            z[:, c] = np.where(label == c, own, drawn)
+            self._take(c, z[:, c] / self.unit)
+        self._set(block_tables, raw, self.weight, rng)
+
+    def loss(self, block_tables: Sequence[BlockTable]) -> float:
+        """Share of rows whose largest raw prediction is another class's."""
+        wrong = self.raw(block_tables).argmax(axis=1) != self.label
+        return float(np.average(wrong, weights=self.weight))
+
+
+class OrdinalProbit(_Latent):
+    """Ordered levels: the interval between two cut points in which a latent target lies.
+
+    P(y <= j) = Phi(cut_j - raw). The first cut point is 0; logarithms of the gaps between the
+    others are N(0, 1) a priori and are moved by random walks, given raw predictions alone.
+
+    Parameters
+    ----------
+    target : ndarray of shape (n_rows,)
+        Levels 0 .. n_levels - 1.
+    weight : ndarray of shape (n_rows,)
+        Sample weights.
+    n_levels : int
+        Number of levels, two or more.
+
+    References
+    ----------
+    Cowles (1996), Accelerating Monte Carlo Markov chain convergence for cumulative-link generalized
+    linear models, Statistics and Computing 6.
+    """
+
+    def __init__(
+        self, target: NDArray[np.float64], weight: NDArray[np.float64], n_levels: int
+    ) -> None:
+        super().__init__(weight, 1)
+        self.level = target.astype(np.intp)
+        share = np.cumsum(np.bincount(self.level, weights=weight, minlength=n_levels))
+        first = ndtri(np.clip(share / share[-1], 1e-4, 1 - 1e-4))[:-1]
+        self.cuts = first - first[0]
+        self.log_gaps = np.log(np.maximum(np.diff(self.cuts), 0.05))
+        self.cuts = self._cuts(self.log_gaps)
+        self._start_bias = -first[0]
+        self._steps = np.full(n_levels - 2, 0.02)  # of the random walks, in logarithms
+        self._n_draws = 0
+
+    @staticmethod
+    def _cuts(log_gaps: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.concatenate([[0.0], np.cumsum(np.exp(log_gaps))])
+
+    def start(self, block_tables: Sequence[BlockTable]) -> None:
+        """Take cut points and bias from the shares of the levels."""
+        self.bias[:] = self._start_bias
+        self.target[:] = self.bias
+        block_tables[0].set_residuals(np.zeros(len(self.weight)), self.weight)
+
+    def draw(self, block_tables: Sequence[BlockTable], rng: np.random.Generator) -> None:
+        """Move cut points, draw latent targets between them, then the bias."""
+        raw = self.raw(block_tables)
+        self._move_cuts(raw[:, 0], rng)
+        mean = raw[self.of, 0]
+        low, high = self._ends(self.level[self.of], mean, self.cuts)
+        z = between(rng.random(len(mean)), low, high)
+        self._take(0, mean + z / self.unit)
+        self._set(block_tables, raw, self.weight, rng)
+
+    def _ends(
+        self, level: NDArray[np.intp], mean: NDArray[np.float64], cuts: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Interval of the noise of each row or copy, in units of the noise; ends are finite."""
+        edges = np.concatenate([[-np.inf], cuts, [np.inf]])
+        low = np.clip(self.unit * (edges[level] - mean), -38, 38)
+        high = np.clip(self.unit * (edges[level + 1] - mean), -38, 38)
+        return low, high
+
+    def _log_likelihood(self, raw: NDArray[np.float64], cuts: NDArray[np.float64]) -> float:
+        low, high = self._ends(self.level[self.of], raw[self.of], cuts)
+        flip = low + high > 0
+        a, b = np.where(flip, -high, low), np.where(flip, -low, high)
+        return float(np.log(np.maximum(ndtr(b) - ndtr(a), 1e-300)).sum())
+
+    def _move_cuts(self, raw: NDArray[np.float64], rng: np.random.Generator) -> None:
+        """One Metropolis step for each gap, with latent targets integrated out."""
+        now = self._log_likelihood(raw, self.cuts)
+        self._n_draws += 1
+        for j in range(len(self.log_gaps)):
+            proposed = self.log_gaps.copy()
+            proposed[j] += self._steps[j] * rng.standard_normal()
+            cuts = self._cuts(proposed)
+            then = self._log_likelihood(raw, cuts)
+            prior = (self.log_gaps[j] ** 2 - proposed[j] ** 2) / 2
+            chance = math.exp(min(then - now + prior, 0.0))
+            if rng.random() < chance:
+                self.log_gaps, self.cuts, now = proposed, cuts, then
+            # the step adapts less and less, towards accepting 0.44
+            self._steps[j] *= math.exp((chance - 0.44) / math.sqrt(self._n_draws))
+
+    def loss(self, block_tables: Sequence[BlockTable]) -> float:
+        """Mean negative log-likelihood."""
+        raw = self.raw(block_tables)[:, 0]
+        return -self._log_likelihood(raw, self.cuts) / float(self.weight.sum())
+
+    def values(self) -> dict[str, NDArray[np.float64]]:
+        """Bias and cut points."""
+        return super().values() | {"cuts": self.cuts.copy()}
+
+    def load_values(self, values: dict[str, NDArray[np.float64]]) -> None:
+        """Go on from such values."""
+        super().load_values(values)
+        self.cuts = np.array(values["cuts"], dtype=np.float64)
+        self.log_gaps = np.log(np.diff(self.cuts))
+
+
+def between(
+    u: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Quantiles of standard normal numbers that lie in intervals.
+
+    Parameters
+    ----------
+    u : ndarray
+        Probabilities.
+    low, high : ndarray
+        Ends of the intervals, within 38 of 0.
+
+    Returns
+    -------
+    ndarray
+    """
+    # in the upper tail differences of probabilities vanish, in the lower one they do not
+    flip = low + high > 0
+    a, b = np.where(flip, -high, low), np.where(flip, -low, high)
+    at_a = ndtr(a)
+    z = np.clip(ndtri(at_a + u * (ndtr(b) - at_a)), a, b)
+    return np.where(flip, -z, z)
+
+
+def _lower_tail(u: NDArray[np.float64], limit: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Quantile u of a standard normal number that is below a limit, (n,)."""
+    drawn = ndtri(u * ndtr(limit))
+    far = limit < -30
+    if far.any():
+        with np.errstate(divide="ignore"):
+            drawn[far] = ndtri_exp(np.log(np.maximum(u[far], 1e-300)) + log_ndtr(limit[far]))
+    return np.maximum(drawn, -1e3)

@@ -1,0 +1,461 @@
+"""Draws from a posterior, and the predictive distributions that they make.
+
+Memory is bounded: by the draws kept while sampling, and by predicting rows in pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri, roots_hermitenorm
+
+from ...data.array import FieldArray
+from ...kernels import HAS_KERNELS
+from ...schema import FieldSchema
+from ..blocks.design import Design
+
+__all__ = [
+    "DRAWS_MEMORY",
+    "Draw",
+    "Posterior",
+    "Raw",
+    "multinomial_probabilities",
+    "normal_quantiles",
+]
+__all__ += ["ordinal_probabilities", "prior_of_index", "probit_probabilities"]
+
+DRAWS_MEMORY = 2**29  # bytes for the draws of a fit
+_PIECE_NUMBERS = 2**22  # raw predictions at a time
+_NODES, _NODE_WEIGHTS = roots_hermitenorm(20)
+_NODE_WEIGHTS = _NODE_WEIGHTS / _NODE_WEIGHTS.sum()
+
+
+class Draw(NamedTuple):
+    """What one state of a chain leaves for predictions.
+
+    Attributes
+    ----------
+    tables : ndarray of float32 of shape (n_outputs, n_blocks + n_priors, D)
+        Blocks [v | w], then the priors' means.
+    covariances : ndarray of float32 of shape (n_outputs, n_priors, D, D)
+        The priors' covariances.
+    values : dict of ndarray
+        Bias, noise precision, cut points.
+    """
+
+    tables: NDArray[np.float32]
+    covariances: NDArray[np.float32]
+    values: dict[str, NDArray[np.float64]]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory."""
+        values = sum(value.nbytes for value in self.values.values())
+        return self.tables.nbytes + self.covariances.nbytes + values
+
+
+class Raw(NamedTuple):
+    """Raw predictions of some rows by every draw.
+
+    Attributes
+    ----------
+    rows : slice
+        Which rows.
+    mean, variance : ndarray of shape (n_rows, n_draws, n_outputs)
+        Moments given the draw: a variance is that of weights which no training row touched.
+    """
+
+    rows: slice
+    mean: NDArray[np.float64]
+    variance: NDArray[np.float64]
+
+
+class _Entries(NamedTuple):
+    """Entries of some rows, as `kernels.draws.read_draws` takes them."""
+
+    starts: NDArray[np.int64]
+    positions: NDArray[np.int32]
+    values: NDArray[np.float64]
+    linear_values: NDArray[np.float64]
+    fields: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Draws of weights, with the map from the table's indices to them.
+
+    Attributes
+    ----------
+    tables : ndarray of float32 of shape (n_draws, n_outputs, n_blocks + n_priors, D)
+        Blocks [v | w] of the indices that occurred in training, then the priors' means.
+    covariances : ndarray of float32 of shape (n_draws, n_outputs, n_priors, D, D)
+        The priors' covariances.
+    values : dict of ndarray of shape (n_draws, ...)
+        ``"bias"``, and what the likelihood has besides.
+    positions : ndarray of int32 of shape (table_size,)
+        Row of the tables of each index; a prior's mean for an index that did not occur.
+    prior_names : tuple of str
+        Vocabulary that each prior belongs to.
+    schema : FieldSchema
+        Fields.
+    pair_slots : bool
+        Whether the slots of a field interact with each other.
+    """
+
+    tables: NDArray[np.float32]
+    covariances: NDArray[np.float32]
+    values: dict[str, NDArray[np.float64]]
+    positions: NDArray[np.int32]
+    prior_names: tuple[str, ...]
+    schema: FieldSchema
+    pair_slots: bool
+
+    @classmethod
+    def of_draws(
+        cls, draws: list[Draw], design: Design, schema: FieldSchema, *, pair_slots: bool
+    ) -> Posterior:
+        """Collect the draws of a chain.
+
+        Parameters
+        ----------
+        draws : list of Draw
+            At least one.
+        design : Design
+            Of the chain's tables of blocks.
+        schema : FieldSchema
+            Fields of the rows that the design was made of.
+        pair_slots : bool
+            Whether the slots of a field interact.
+
+        Returns
+        -------
+        Posterior
+        """
+        positions = prior_of_index(schema, design.prior_names) + design.n_blocks
+        positions[design.indices] = np.arange(design.n_blocks)
+        return cls(
+            tables=np.stack([draw.tables for draw in draws]),
+            covariances=np.stack([draw.covariances for draw in draws]),
+            values={k: np.stack([draw.values[k] for draw in draws]) for k in draws[0].values},
+            positions=positions.astype(np.int32),
+            prior_names=design.prior_names,
+            schema=schema,
+            pair_slots=pair_slots,
+        )
+
+    @property
+    def n_draws(self) -> int:
+        """Number of draws."""
+        return len(self.tables)
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of indices that were drawn."""
+        return self.tables.shape[2] - len(self.prior_names)
+
+    def grown(self, schema: FieldSchema) -> Posterior:
+        """The same draws under a schema whose vocabularies have grown; new indices were not drawn.
+
+        Parameters
+        ----------
+        schema : FieldSchema
+            The larger one.
+
+        Returns
+        -------
+        Posterior
+        """
+        if schema == self.schema:
+            return self
+        kept = schema.rows_kept(self.schema)
+        assert kept is not None
+        positions = (prior_of_index(schema, self.prior_names) + self.n_blocks).astype(np.int32)
+        for before, now, n_rows in kept:
+            positions[now : now + n_rows] = self.positions[before : before + n_rows]
+        return replace(self, schema=schema, positions=positions)
+
+    def only(self, draws: slice) -> Posterior:
+        """Return some of the draws.
+
+        Parameters
+        ----------
+        draws : slice
+            Which.
+
+        Returns
+        -------
+        Posterior
+        """
+        return replace(
+            self,
+            tables=self.tables[draws],
+            covariances=self.covariances[draws],
+            values={name: value[draws] for name, value in self.values.items()},
+        )
+
+    def extended(self, more: Posterior) -> Posterior:
+        """These draws and more of the same chain; every other if memory demands it.
+
+        Parameters
+        ----------
+        more : Posterior
+            Draws at the same rows.
+
+        Returns
+        -------
+        Posterior
+        """
+        step = 1 if self.tables.nbytes + more.tables.nbytes <= DRAWS_MEMORY else 2
+        values = {k: np.concatenate([v, more.values[k]])[::step] for k, v in self.values.items()}
+        return replace(
+            self,
+            tables=np.concatenate([self.tables, more.tables])[::step],
+            covariances=np.concatenate([self.covariances, more.covariances])[::step],
+            values=values,
+        )
+
+    def raw(self, encoded: Any, n_threads: int = 1) -> Iterator[Raw]:
+        """Raw predictions of encoded rows, piece by piece.
+
+        Parameters
+        ----------
+        encoded : FieldArray of shape (n_rows, n_columns) or csr_array of (n_rows, table_size)
+            Encoded rows.
+        n_threads : int, default=1
+            Threads.
+
+        Yields
+        ------
+        Raw
+        """
+        n_draws, n_outputs = self.tables.shape[:2]
+        n_rows = encoded.shape[0]
+        size = max(_PIECE_NUMBERS // (n_draws * n_outputs), 1)
+        workers = _workers(n_threads, n_rows * n_draws)
+        for first in range(0, n_rows, size):
+            rows = slice(first, min(first + size, n_rows))
+            entries = self._entries(encoded[rows])
+            shape = (n_outputs, rows.stop - rows.start, n_draws)
+            mean, variance = np.empty(shape), np.empty(shape)
+            for c in range(n_outputs):
+                args = (self.tables[:, c], self.covariances[:, c], self.values["bias"][:, c])
+                _read(entries, self.n_blocks, *args, mean[c], variance[c], workers, n_threads)
+            yield Raw(rows, np.moveaxis(mean, 0, 2), np.moveaxis(variance, 0, 2))
+
+    def _entries(self, encoded: Any) -> _Entries:
+        n_rows = encoded.shape[0]
+        if not isinstance(encoded, FieldArray):
+            values = np.asarray(encoded.data, dtype=np.float64)
+            return _Entries(
+                encoded.indptr.astype(np.int64),
+                self.positions[encoded.indices],
+                values,
+                values,
+                np.arange(len(values), dtype=np.int32),
+            )
+        indices, multipliers = encoded.indices_and_values()
+        values = np.array(multipliers, dtype=np.float64)
+        slot_fields = np.array(self.schema.slot_fields, dtype=np.int32)
+        fields = np.arange(len(slot_fields), dtype=np.int32) if self.pair_slots else slot_fields
+        linear = values * np.array(self.schema.linear)[slot_fields]
+        return _Entries(
+            np.arange(n_rows + 1, dtype=np.int64) * indices.shape[1],
+            self.positions[indices].ravel(),
+            values.ravel(),
+            linear.ravel(),
+            np.tile(fields, n_rows),
+        )
+
+
+def prior_of_index(schema: FieldSchema, prior_names: tuple[str, ...]) -> NDArray[np.int64]:
+    """Number of the prior of each index, (table_size,).
+
+    Parameters
+    ----------
+    schema : FieldSchema
+        Fields.
+    prior_names : tuple of str
+        Vocabularies that have priors of their own; a single ``"all"`` for one prior.
+
+    Returns
+    -------
+    ndarray of int64 of shape (table_size,)
+    """
+    if prior_names == ("all",) and schema.vocabularies != ("all",):
+        return np.zeros(schema.table_size, dtype=np.int64)
+    sizes = dict(zip(schema.vocabularies, schema.vocabulary_sizes, strict=True))
+    return np.repeat(np.arange(len(prior_names)), [sizes[name] for name in prior_names])
+
+
+def _workers(n_threads: int, work: int) -> Any:
+    """Threads for so many raw predictions, if they are worth them."""
+    if not HAS_KERNELS or n_threads == 1 or work < 2**17:
+        return None
+    from ...kernels.threads import Workers
+
+    return Workers(n_threads)
+
+
+def _read(
+    entries: _Entries,
+    n_blocks: int,
+    tables: NDArray[np.float32],
+    covariances: NDArray[np.float32],
+    biases: NDArray[np.float64],
+    mean: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    workers: Any,
+    n_threads: int,
+) -> None:
+    """Write mean and variance, (n_rows, n_draws), of raw predictions."""
+    if not HAS_KERNELS:
+        _read_slowly(entries, n_blocks, tables, covariances, biases, mean, variance)
+        return
+    from ...kernels.blocks.draws import read_draws
+    from ...kernels.threads import make_sync, run_parts
+
+    n_parts = n_threads if workers is not None else 1
+    cuts = [len(mean) * part // n_parts for part in range(n_parts + 1)]
+
+    def work(part: int) -> None:
+        some = cuts[part], cuts[part + 1]
+        read_draws(*entries, n_blocks, tables, covariances, biases, *some, mean, variance)
+
+    run_parts(workers, n_parts, work, make_sync())
+
+
+def _read_slowly(
+    entries: _Entries,
+    n_blocks: int,
+    tables: NDArray[np.float32],
+    covariances: NDArray[np.float32],
+    biases: NDArray[np.float64],
+    mean: NDArray[np.float64],
+    variance: NDArray[np.float64],
+) -> None:
+    """The same without compiled kernels, row by row and for all draws at once."""
+    x, x_linear = entries.values, entries.linear_values
+    for row in range(len(mean)):
+        own = slice(entries.starts[row], entries.starts[row + 1])
+        where, fields = entries.positions[own], entries.fields[own]
+        blocks = tables[:, where].astype(np.float64)  # (n_draws, S, D)
+        vectors = blocks[:, :, :-1] * x[own, None]
+        pooled = np.stack([vectors[:, fields == f].sum(axis=1) for f in fields], axis=1)
+        total = vectors.sum(axis=1)
+        inside = np.einsum("dsk,dsk->d", vectors, pooled)
+        mean[row] = biases + blocks[:, :, -1] @ x_linear[own]
+        mean[row] += ((total**2).sum(axis=1) - inside) / 2
+        variance[row] = 0
+        unknown = np.flatnonzero((where >= n_blocks) & (x[own] != 0))
+        for i in unknown:
+            others = x[own][i] * (total - pooled[:, i])
+            slope = np.column_stack([others, np.full(len(others), x_linear[own][i])])
+            of_i = covariances[:, where[i] - n_blocks].astype(np.float64)
+            variance[row] += np.einsum("da,dac,dc->d", slope, of_i, slope)
+            for j in unknown[(unknown > i) & (fields[unknown] != fields[i])]:
+                of_j = covariances[:, where[j] - n_blocks].astype(np.float64)
+                trace = (of_i[:, :-1, :-1] * of_j[:, :-1, :-1]).sum(axis=(1, 2))
+                variance[row] += (x[own][i] * x[own][j]) ** 2 * trace
+
+
+def probit_probabilities(raw: Raw) -> NDArray[np.float64]:
+    """Probability of class 1, averaged over draws.
+
+    Parameters
+    ----------
+    raw : Raw
+        Raw predictions of one output.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+    """
+    return ndtr(raw.mean[:, :, 0] / np.sqrt(1 + raw.variance[:, :, 0])).mean(axis=1)
+
+
+def multinomial_probabilities(raw: Raw) -> NDArray[np.float64]:
+    """Probabilities that each latent target is the largest, averaged over draws.
+
+    P(c) = E_u[prod_{j != c} Phi((raw_c + s_c u - raw_j) / s_j)], u ~ N(0, 1), s^2 = 1 + variance,
+    by Gauss-Hermite quadrature.
+
+    Parameters
+    ----------
+    raw : Raw
+        Raw predictions of one output per class.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_classes)
+    """
+    n_classes = raw.mean.shape[2]
+    deviation = np.sqrt(1 + raw.variance)
+    p = np.zeros((len(raw.mean), n_classes))
+    for c in range(n_classes):
+        for node, weight in zip(_NODES, _NODE_WEIGHTS, strict=True):
+            at = raw.mean[:, :, c] + node * deviation[:, :, c]
+            product = np.ones_like(at)
+            for j in range(n_classes):
+                if j != c:
+                    product *= ndtr((at - raw.mean[:, :, j]) / deviation[:, :, j])
+            p[:, c] += weight * product.mean(axis=1)
+    return p / p.sum(axis=1, keepdims=True)
+
+
+def ordinal_probabilities(raw: Raw, cuts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities of the levels, averaged over draws.
+
+    Parameters
+    ----------
+    raw : Raw
+        Raw predictions of one output.
+    cuts : ndarray of shape (n_draws, n_levels - 1)
+        Cut points.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_levels)
+    """
+    deviation = np.sqrt(1 + raw.variance[:, :, 0])
+    below = [
+        ndtr((cuts[:, j] - raw.mean[:, :, 0]) / deviation).mean(axis=1)
+        for j in range(cuts.shape[1])
+    ]
+    edges = np.column_stack([np.zeros(len(deviation)), *below, np.ones(len(deviation))])
+    return np.diff(edges, axis=1)
+
+
+def normal_quantiles(
+    mean: NDArray[np.float64], deviation: NDArray[np.float64], level: float
+) -> NDArray[np.float64]:
+    """Quantiles of equal mixtures of normal distributions.
+
+    Parameters
+    ----------
+    mean, deviation : ndarray of shape (n_rows, n_draws)
+        Of the parts.
+    level : float
+        Probability below the quantile.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+    """
+    center = mean.mean(axis=1)
+    spread = np.sqrt((deviation**2).mean(axis=1) + mean.var(axis=1))
+    out = center + ndtri(level) * spread
+    if HAS_KERNELS:
+        from ...kernels.blocks.draws import mixture_quantiles
+
+        mixture_quantiles(mean, deviation, level, out)
+        return out
+    low, high = out - 20 * spread, out + 20 * spread
+    for _ in range(60):
+        middle = (low + high) / 2
+        above = ndtr((middle[:, None] - mean) / deviation).mean(axis=1) > level
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return (low + high) / 2

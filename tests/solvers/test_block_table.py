@@ -1,0 +1,420 @@
+"""Machines against a slow twin: blocks by dense solves, derivatives by definition."""
+
+import functools
+
+import numpy as np
+import pytest
+import reference
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+from sklearn.preprocessing import OneHotEncoder
+
+from sklearn_fm import FieldArray, FieldSchema
+from sklearn_fm.solvers.blocks import design as designs
+from sklearn_fm.solvers.blocks import table as block_tables
+from sklearn_fm.solvers.blocks.design import ALONE, POOLED, TOGETHER, make_design
+from sklearn_fm.solvers.blocks.table import CompiledBlockTable, make_block_table
+from sklearn_fm.solvers.blocks.torch_table import TorchBlockTable
+
+N_ROWS = 40
+KINDS = ["fields", "bags", "slots", "matrix"]
+EXACT = {"rtol": 1e-9, "atol": 1e-9}
+
+FIELDS = FieldSchema(
+    names=("user", "price", "item", "site"),
+    kinds=("categorical", "numeric", "categorical", "categorical"),
+    vocabulary_sizes=(12, 1, 6, 3),
+    linear=(True, True, False, True),
+)
+#: A vocabulary of two fields, one of them left out of the linear term, and every linear pooling.
+BAGS = FieldSchema(
+    names=("user", "seen", "item", "tags", "mood", "curve"),
+    kinds=("categorical", "bag", "categorical", "bag", "bag", "numeric"),
+    vocabulary_sizes=(8, 9, 9, 6, 5, 2),
+    slots=(1, 3, 1, 3, 2, 2),
+    poolings=("sum", "weighted", "sum", "mean", "sqrtn", "sum"),
+    vocabularies=("user", "item", "item", "tags", "mood", "curve"),
+    linear=(True, False, True, True, True, True),
+)
+
+
+@functools.cache
+def make_X(kind):
+    """Codes in which some values are 0, some bags empty and some categories unknown."""
+    rng = np.random.default_rng(0)
+    if kind == "matrix":
+        codes = np.column_stack([rng.integers(0, 7, N_ROWS), rng.integers(0, 4, N_ROWS)])
+        onehot = OneHotEncoder().fit_transform(codes)
+        numbers = rng.normal(size=(N_ROWS, 2)) * (rng.random((N_ROWS, 2)) < 0.6)
+        X = sparse.csr_array(sparse.hstack([onehot, numbers, sparse.csr_array((N_ROWS, 1))]))
+        X.eliminate_zeros()
+        return X
+    if kind == "fields":
+        columns = [rng.integers(-1, 10, N_ROWS), rng.normal(size=N_ROWS).round(1)]
+        columns += [rng.integers(-1, 5, N_ROWS), rng.integers(-1, 2, N_ROWS)]
+        columns[1][:4] = 0
+        return FieldArray(np.column_stack(columns), FIELDS)
+    codes = np.full((N_ROWS, BAGS.n_columns), -2.0)
+
+    def fill(f, low, high, *, repeats):
+        first = BAGS.first_columns[f]
+        for row in range(N_ROWS):
+            n = rng.integers(0, BAGS.slots[f] + 1) if BAGS.slots[f] > 1 else 1
+            some = rng.choice(np.arange(low, high), n, replace=repeats)
+            codes[row, first : first + n] = some
+
+    fill(0, -1, 7, repeats=False)
+    fill(1, 4, 8, repeats=kind == "bags")  # the same category twice is allowed in one bag
+    fill(2, -1, 4, repeats=False)
+    fill(3, -1, 5, repeats=kind == "bags")
+    fill(4, 0, 4, repeats=False)
+    first = BAGS.first_columns
+    codes[:, first[1] + 3 : first[1] + 6] = rng.uniform(-1, 1, (N_ROWS, 3))
+    codes[:, first[5] : first[5] + 2] = rng.normal(size=(N_ROWS, 2))
+    return FieldArray(codes, BAGS)
+
+
+def make_task(kind, K, seed=0):
+    """Rows, design and random numbers of every sort that an update takes."""
+    X = make_X(kind)
+    design = make_design(X, pair_slots=kind == "slots")
+    rng = np.random.default_rng(seed)
+    D, n_priors = K + 1, len(design.prior_names)
+    root = rng.normal(size=(n_priors, D, D)) / np.sqrt(D)
+    return {
+        "X": X,
+        "design": design,
+        "table": rng.normal(size=(table_size(X), D)),
+        "y": rng.normal(size=N_ROWS),
+        "row_precision": rng.uniform(0.2, 2, N_ROWS),
+        "precision": root @ root.transpose(0, 2, 1) + 0.5 * np.eye(D),
+        "shift": rng.normal(size=(n_priors, D)),
+        "noise": rng.normal(size=(design.n_blocks, D)),
+    }
+
+
+def table_size(X):
+    return X.schema.table_size if isinstance(X, FieldArray) else X.shape[1]
+
+
+def prior_of(X, index):
+    """Prior of an index by definition: its vocabulary, in the order of first mention."""
+    if not isinstance(X, FieldArray):
+        return 0
+    names = list(dict.fromkeys(X.schema.vocabularies))
+    for f, name in enumerate(X.schema.vocabularies):
+        if X.schema.offsets[f] <= index < X.schema.offsets[f] + X.schema.vocabulary_sizes[f]:
+            return names.index(name)
+    raise AssertionError
+
+
+@functools.cache
+def slow_update(kind, K, noisy):
+    """Table and residuals after one update by the twin."""
+    task = make_task(kind, K)
+    rows = reference.entries_of(task["X"], pair_slots=kind == "slots")
+    table = task["table"].copy()
+    for block, index in enumerate(task["design"].indices):
+        g = prior_of(task["X"], index)
+        reference.update_block(
+            table,
+            rows,
+            task["y"],
+            task["row_precision"],
+            index,
+            task["precision"][g],
+            task["shift"][g],
+            task["noise"][block] if noisy else None,
+        )
+    raw = [reference.raw_of_entries(table, row) for row in rows]
+    return table, task["y"] - raw
+
+
+def start(engine, task, **options):
+    """A table of blocks at the values of a task, whose targets are y."""
+    design = task["design"]
+    block_table = engine(design, task["table"].shape[1] - 1, **options)
+    block_table.set_residuals(task["y"], task["row_precision"])  # weights are 0
+    block_table.write(task["table"][design.indices])
+    return block_table
+
+
+def update(block_table, task, *, noisy=True):
+    block_table.update(task["precision"], task["shift"], task["noise"] if noisy else None)
+
+
+all_engines = pytest.mark.parametrize("engine", [CompiledBlockTable, TorchBlockTable])
+all_kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+def test_tasks_hold_what_they_are_meant_to():
+    meetings = {k: {g.meeting for g in make_task(k, 1)["design"].groups} for k in KINDS}
+    assert meetings == {
+        "fields": {ALONE},
+        "bags": {ALONE, POOLED},
+        "slots": {ALONE, TOGETHER},
+        "matrix": {ALONE},
+    }
+    assert any(len(set(r)) < len(r) for r in make_X("bags").indices[:, 5:8].tolist())
+    for kind in KINDS:
+        rows = reference.entries_of(make_X(kind), pair_slots=kind == "slots")
+        seen = {entry[0] for row in rows for entry in row}
+        design = make_task(kind, 1)["design"]
+        assert sorted(design.indices) == sorted(seen)
+        assert len(seen) < table_size(make_X(kind))  # some have no row
+
+
+@all_engines
+@all_kinds
+@pytest.mark.parametrize("noisy", [True, False], ids=["draws", "means"])
+@pytest.mark.parametrize("K", [1, 3, 8, 16, 17])
+def test_update_is_a_dense_solve_per_block(engine, kind, noisy, K):
+    task = make_task(kind, K)
+    block_table = start(engine, task)
+    update(block_table, task, noisy=noisy)
+    table, residuals = slow_update(kind, K, noisy)
+    assert_allclose(block_table.read(), table[task["design"].indices], **EXACT)
+    assert_allclose(block_table.residuals(), residuals, **EXACT)
+
+
+@all_kinds
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_lists_of_entries_in_pieces(kind, n_threads, monkeypatch):
+    """Statistics of a long list are summed piece by piece; here all lists are long."""
+    monkeypatch.setattr(designs, "_PIECE", 3)
+    task = make_task(kind, 3)
+    assert len(task["design"].pieces) > 10
+    block_table = start(CompiledBlockTable, task, n_threads=n_threads)
+    update(block_table, task)
+    table, residuals = slow_update(kind, 3, True)
+    assert_allclose(block_table.read(), table[task["design"].indices], **EXACT)
+    assert_allclose(block_table.residuals(), residuals, **EXACT)
+
+
+@all_engines
+@all_kinds
+def test_residuals_follow_what_is_written(engine, kind):
+    task = make_task(kind, 3)
+    block_table = start(engine, task)
+    rows = reference.entries_of(task["X"], pair_slots=kind == "slots")
+    rng = np.random.default_rng(5)
+    for _ in range(2):
+        table = rng.normal(size=task["table"].shape)
+        blocks = table[task["design"].indices]
+        block_table.write(blocks)
+        raw = [reference.raw_of_entries(table, row) for row in rows]
+        assert_allclose(block_table.residuals(), task["y"] - raw, **EXACT)
+        assert_array_equal(block_table.read(), blocks)
+    block_table.set_residuals(np.arange(N_ROWS), 2.0)
+    assert_array_equal(block_table.residuals(), np.arange(N_ROWS))
+    assert_array_equal(block_table.read(), blocks)
+
+
+def steps_of(task):
+    """Priors all of whose blocks make one group that meets in no row."""
+    design = task["design"]
+    alone = {(g.first, g.last) for g in design.groups if g.meeting == ALONE}
+    return [b for b in design.blocks_of_prior if (b.start, b.stop) in alone] or [
+        slice(g.first, g.last) for g in design.groups if g.meeting == ALONE
+    ]
+
+
+@all_engines
+@all_kinds
+@pytest.mark.parametrize("stretches", [False, True], ids=["shift", "stretch"])
+@pytest.mark.parametrize("chunk", [8192, 6], ids=["", "in chunks"])
+def test_steps_that_blocks_take_together(engine, kind, stretches, chunk, monkeypatch):
+    """Raw predictions are linear in the step: derivatives are differences, exactly."""
+    monkeypatch.setattr(block_tables, "_CHUNK", chunk)
+    task = make_task(kind, 3)
+    design, rows = task["design"], reference.entries_of(task["X"], pair_slots=kind == "slots")
+    D = 4
+    assert len(steps_of(task)) >= 1
+
+    def moved(table, blocks, step):
+        table, own = table.copy(), design.indices[blocks]
+        table[own] = table[own] * step if stretches else table[own] + step
+        return table
+
+    def raw(table):
+        return np.array([reference.raw_of_entries(table, row) for row in rows])
+
+    for blocks in steps_of(task):
+        block_table = start(engine, task)
+        still = np.full(D, float(stretches))
+        at_rest = raw(task["table"])
+        slopes = [raw(moved(task["table"], blocks, still + unit)) - at_rest for unit in np.eye(D)]
+        slopes = np.column_stack(slopes)
+        gram, product = block_table.move_statistics(blocks, stretches=stretches)
+        p = task["row_precision"]
+        assert_allclose(gram, slopes.T @ (p[:, None] * slopes), **EXACT)
+        assert_allclose(product, slopes.T @ (p * (task["y"] - at_rest)), **EXACT)
+        step = np.array([0.5, -1.2, 2.0, 0.3])
+        block_table.move(blocks, step, stretches=stretches)
+        table = moved(task["table"], blocks, step)
+        assert_allclose(block_table.read(), table[design.indices], **EXACT)
+        assert_allclose(block_table.residuals(), task["y"] - raw(table), **EXACT)
+        update(block_table, task)  # sums of embeddings went along
+        other = start(engine, task | {"table": table})
+        update(other, task)
+        assert_allclose(block_table.read(), other.read(), **EXACT)
+
+
+def run_all(block_table, task):
+    """Everything that a table of blocks does, and what comes of it."""
+    update(block_table, task)
+    blocks = block_table.design.blocks_of_prior[0]
+    gram, product = block_table.move_statistics(blocks, stretches=True)
+    block_table.move(blocks, np.linspace(0.8, 1.2, len(product)), stretches=True)
+    update(block_table, task, noisy=False)
+    return gram, product, block_table.read(), block_table.residuals()
+
+
+@pytest.mark.parametrize("kind", ["fields", "bags", "slots"])
+def test_threads_do_not_change_a_bit(kind, monkeypatch):
+    monkeypatch.setattr(designs, "_PIECE", 5)
+    monkeypatch.setattr(block_tables, "_CHUNK", 6)
+    task = make_task(kind, 3)
+    once = run_all(start(CompiledBlockTable, task, n_threads=1), task)
+    for n_threads in (2, 3):
+        again = run_all(start(CompiledBlockTable, task, n_threads=n_threads), task)
+        for a, b in zip(once, again, strict=True):
+            assert_array_equal(a, b)
+
+
+def test_a_category_of_many_rows():
+    """More entries than a piece holds, in one block of two: as torch, and on any threads."""
+    rng = np.random.default_rng(0)
+    n = 30_000
+    codes = np.column_stack([rng.random(n) < 0.05, rng.integers(0, 3, n)])
+    X = FieldArray(codes.astype(np.int64), FieldSchema.from_sizes([3, 4]))
+    design = make_design(X)
+    assert len(np.unique(design.pieces[:, 0])) > 1
+    assert np.diff(design.pieces[:, 1:]).max() > 8000
+    D = 4
+    task = {
+        "design": design,
+        "table": rng.normal(size=(7, D)),
+        "y": rng.normal(size=n),
+        "row_precision": rng.uniform(0.5, 2, n),
+        "precision": np.tile(np.eye(D), (2, 1, 1)),
+        "shift": rng.normal(size=(2, D)),
+        "noise": rng.normal(size=(design.n_blocks, D)),
+    }
+    by_torch = run_all(start(TorchBlockTable, task), task)
+    once = run_all(start(CompiledBlockTable, task), task)
+    twice = run_all(start(CompiledBlockTable, task, n_threads=2), task)
+    for a, b, c in zip(once, twice, by_torch, strict=True):
+        assert_array_equal(a, b)
+        assert_allclose(a, c, rtol=1e-7, atol=1e-8)
+
+
+def test_torch_takes_outer_products_in_chunks(monkeypatch):
+    task = make_task("fields", 3)
+    once = run_all(start(TorchBlockTable, task), task)
+    monkeypatch.setattr("sklearn_fm.solvers.blocks.torch_table._CHUNK_NUMBERS", 64)
+    again = run_all(start(TorchBlockTable, task), task)
+    for a, b in zip(once, again, strict=True):
+        assert_allclose(a, b, **EXACT)
+
+
+def test_rows_without_any_entry():
+    """An empty matrix row, and a design of no blocks at all."""
+    X = sparse.csr_array(np.array([[0, 0], [2.0, 1.0], [0, 0]]))
+    for engine in (CompiledBlockTable, TorchBlockTable):
+        block_table = engine(make_design(X), 2)
+        block_table.set_residuals(np.ones(3), 1.0)
+        block_table.write(np.ones((2, 3)))
+        assert_allclose(block_table.residuals(), [1, 1 - 3 - 4, 1])
+        block_table.update(np.eye(3)[None], np.zeros((1, 3)), None)
+        assert_array_equal(block_table.residuals()[[0, 2]], [1, 1])
+        nothing = engine(make_design(sparse.csr_array((3, 2))), 2)
+        nothing.set_residuals(np.ones(3), 1.0)
+        nothing.write(np.empty((0, 3)))
+        nothing.update(np.eye(3)[None], np.zeros((1, 3)), None)
+        assert_array_equal(nothing.residuals(), np.ones(3))
+
+
+def test_who_makes_machines(monkeypatch):
+    design = make_task("fields", 1)["design"]
+    assert isinstance(make_block_table(design, 1), CompiledBlockTable)
+    assert isinstance(make_block_table(design, 1, device="meta"), TorchBlockTable)
+    monkeypatch.setattr(block_tables, "HAS_KERNELS", False)
+    assert isinstance(make_block_table(design, 1), TorchBlockTable)
+
+
+@all_kinds
+def test_placement(kind):
+    """On the meta device: an operand left on the CPU would raise. No numbers come of it."""
+    task = make_task(kind, 3)
+    block_table = TorchBlockTable(task["design"], 3, "meta")
+    block_table.set_residuals(task["y"], task["row_precision"])
+    block_table.write(task["table"][task["design"].indices])
+    update(block_table, task)
+    for blocks in steps_of(task):
+        block_table.move(blocks, np.ones(4), stretches=True)
+        block_table.move(blocks, np.ones(4), stretches=False)
+    state = [block_table._table, block_table._residual, block_table._sums, block_table._precision]
+    assert {tensor.device.type for tensor in state} == {"meta"}
+    block_table._precision = torch.ones(N_ROWS)
+    with pytest.raises(RuntimeError, match=r"device"):
+        update(block_table, task)
+
+
+# -- designs ---------------------------------------------------------------------------
+
+
+def test_the_maximum_is_refused():
+    schema = FieldSchema(("a", "b"), ("categorical", "bag"), (3, 4), (1, 2), ("sum", "max"))
+    X = FieldArray(np.zeros((2, 3), dtype=np.int64), schema)
+    with pytest.raises(ValueError, match=r"pooled by its maximum.*Pool it by sum, mean or sqrtn"):
+        make_design(X)
+
+
+def test_an_index_that_meets_itself_is_refused():
+    schema = FieldSchema(
+        ("likes", "item"), ("bag", "categorical"), (5, 5), (2, 1), vocabularies=("item", "item")
+    )
+    fine = FieldArray(np.array([[0, 1, 2], [3, 3, 1]]), schema)
+    assert make_design(fine).n_blocks == 4
+    wrong = FieldArray(np.array([[0, 1, 2], [3, 1, 1]]), schema)
+    with pytest.raises(ValueError, match=r"vocabulary 'item' occurs twice in a row.*of their own"):
+        make_design(wrong)
+    with pytest.raises(ValueError, match=r"occurs twice in a row.*pair_slots at False"):
+        make_design(fine, pair_slots=True)
+
+
+def test_a_one_hot_matrix_has_a_group_per_variable():
+    """Also when columns come in any order, and with more variables than a word has bits."""
+    rng = np.random.default_rng(0)
+    n_variables = 70
+    codes = rng.integers(0, 4, (200, n_variables))
+    X = sparse.csr_array(OneHotEncoder().fit_transform(codes))
+    variable = np.repeat(np.arange(n_variables), 4)
+    design = make_design(X)
+    found = [design.indices[g.first : g.last].tolist() for g in design.groups]
+    assert found == [np.flatnonzero(variable == v).tolist() for v in range(n_variables)]
+    assert {g.meeting for g in design.groups} == {ALONE}
+    assert not len(design.values)
+    order = rng.permutation(12)
+    shuffled = make_design(X[:, order])
+    groups = [set(variable[order][shuffled.indices[g.first : g.last]]) for g in shuffled.groups]
+    assert sorted(map(len, groups)) == [1, 1, 1]
+
+
+def test_columns_of_one_group_share_no_row():
+    X = sparse.csr_array(sparse.random(50, 30, 0.1, random_state=2))
+    design = make_design(X)
+    assert 1 < len(design.groups) < 20
+    for g in design.groups:
+        rows = design.rows[design.starts[g.first] : design.starts[g.last]]
+        assert len(np.unique(rows)) == len(rows)
+
+
+def test_loose_priors_are_those_of_few_entries_per_block(monkeypatch):
+    task = make_task("bags", 1)
+    design = task["design"]
+    assert [design.prior_names[g] for g in design.loose_priors] == ["user"]
+    monkeypatch.setattr(designs, "_LOOSE", 0)
+    assert make_design(task["X"]).loose_priors == ()
