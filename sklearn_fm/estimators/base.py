@@ -1,64 +1,158 @@
 """The scikit-learn face of every model: input, fit, predict, pickle.
 
-How a model is trained is told in ``training``; which model, in ``estimators``.
+What is learned lives in one place, published when all of it is there. How a model is trained is
+told in ``solvers``; which model, in ``families``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
+import dataclasses
 import inspect
-import math
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from itertools import pairwise
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from numbers import Integral
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ..data.array import FieldArray
 from ..data.folder import FieldFolder
+from ..encoding import FieldEncoder
+from ..encoding.tables import as_table
 from ..models.contract import FieldModel
-from ..schema import FieldSchema
-from ..training.fitting import Outcome, Plan, train_gradient
+from ..solvers.choice import choose
+from ..solvers.fitted import Fitted
+from ..solvers.problem import ModelSpec, Options, Pretrained, Problem, Task, Watch
+from ..solvers.start import learning_rate
 from ..training.folder_rows import fits_in_memory
-from ..training.full_batch import train_lbfgs
-from ..training.lbfgs import merge_equal_rows
-from ..training.loading import make_rows
-from ..training.losses import Loss, SquaredError
 from ..training.net import DivergenceError
-from ..training.options import StepOptions
-from ..training.prediction import pack_tables, predict_encoded
-from ..training.rows import Rows
-from ..training.rules import ROW_RULES
 from ..training.threads import count_threads
-from .checks import check_consistent_rows, check_memory, check_sample_weight, divergence_cause
+from .checks import check_consistent_rows, check_sample_weight, divergence_cause
+from .devices import resolve_device
 from .epoch_events import CallbackSupportMixin, EpochEvents, with_callbacks
-from .inputs import Encoded, FieldInputMixin, in_chunks
+from .inputs import Encoded, Encoding, Source, check_X, in_chunks, open_source
 from .parameters import estimator
 from .pretrained import find_pretrained
 from .settings import SharedParameters
 
-__all__ = ["BaseFieldEstimator", "mean_fields"]
+__all__ = ["BaseFieldEstimator", "Coding", "Learned", "learned", "takes_steps"]
 
-# L-BFGS is the choice where a pass over all rows costs a few milliseconds.
-_SMALL_ENTRIES = 100_000
-_SMALL_ROWS = 5_000
-_SMALL_WEIGHTS = 1_000_000
-_STOP_EARLY_ROWS = 1_000
+_SOME_ROWS = 1_000  # that tell why a loss diverged
+_STACK = 4  # frames from a warning in `_fit` to the caller of `fit`
+
+
+@dataclass(frozen=True)
+class Coding:
+    """What a classifier or regressor made of y.
+
+    Attributes
+    ----------
+    task : Task
+        What is predicted.
+    labels : object
+        What else it needs to encode more targets, such as `Classes`; None for numbers.
+    """
+
+    task: Task
+    labels: Any = None
+
+
+@dataclass(frozen=True)
+class Learned:
+    """All that a fit learned; replaced as a whole, never changed.
+
+    Attributes
+    ----------
+    encoding : Encoding
+        From X to encoded rows.
+    coding : Coding
+        From y to numbers, and what is predicted.
+    model : Fitted
+        What the solver found.
+    """
+
+    encoding: Encoding
+    coding: Coding
+    model: Fitted
+
+
+def learned(path: str, doc: str) -> Any:
+    """Attribute of a fitted estimator, read from what its fit learned.
+
+    Parameters
+    ----------
+    path : str
+        Where, below `Learned`.
+    doc : str
+        Its documentation.
+
+    Returns
+    -------
+    property
+        Read-only; NotFittedError before fit.
+    """
+    get = attrgetter(path)
+
+    def read(self: BaseFieldEstimator) -> Any:
+        check_is_fitted(self)
+        return get(self._fitted)
+
+    return property(read, doc=doc)
+
+
+def takes_steps(self: Any) -> bool:
+    """Whether the solver can go on with the rows at hand alone; MLPClassifier hides it likewise.
+
+    Parameters
+    ----------
+    self : BaseFieldEstimator
+        An estimator.
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    AttributeError
+        If it cannot.
+    """
+    if self.solver in ("als", "gibbs") or getattr(self, "loss", "squared") == "ordinal":
+        raise AttributeError(
+            "partial_fit is only available for solvers that take steps; 'als' and 'gibbs' (which "
+            "loss='ordinal' takes) need all rows at once. Use warm_start, or refit_categories."
+        )
+    return True
+
+
+@dataclass
+class _Rows:
+    """Training rows on their way to a problem."""
+
+    encoding: Encoding
+    coding: Coding
+    encoded: Encoded
+    target: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    columns: dict[str, Any]  # n_features_in_, feature_names_in_
+
+    def publish(self, fitted: Fitted) -> dict[str, Any]:
+        """Attributes of an estimator that was fitted on them."""
+        return {**self.columns, "_fitted": Learned(self.encoding, self.coding, fitted)}
 
 
 @estimator
-class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters):
-    """Base of all estimators: encode, train, predict.
+class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
+    """Base of all estimators: encode, choose a solver, let it fit, predict.
 
     Attributes
     ----------
@@ -74,22 +168,71 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         Epochs behind the weights.
     solver_ : str
         Solver that was used.
+    solver_reason_ : str
+        Why this one.
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Column names, if X had any.
     """
 
-    _module_class: ClassVar[type[FieldModel]]
-    #: Upper limit to the default learning rate of "adagrad".
-    _top_rate: ClassVar[float] = 0.2
+    #: The module's class.
+    _model: ClassVar[type[FieldModel]]
+    #: Whether a sparse matrix is a possible X.
+    _takes_sparse: ClassVar[bool] = True
 
     if TYPE_CHECKING:  # annotations seen at run time would be parameters
-        _loss: Loss
-        # What a classifier or regressor supplies (see ``targets``).
-        _encode_target: Callable[..., tuple[NDArray[np.float64], NDArray[np.float64]]]
-        _make_loss: Callable[[NDArray[np.float64], NDArray[np.float64]], Loss]
-        _strata: Callable[[NDArray[np.float64]], NDArray[np.float64] | None]
+        _fitted: Learned
+
+    schema_ = learned("encoding.schema", "Fields of the table.")
+    encoder_ = learned("encoding.encoder", "Fitted encoder, if X was not encoded.")
+    history_ = learned("model.history", "One row per epoch.")
+    n_epochs_ = learned("model.n_epochs", "Epochs behind the weights.")
+    solver_ = learned("model.solver", "Solver that was used.")
+    solver_reason_ = learned("model.reason", "Why this solver.")
+
+    @property
+    def module_(self) -> FieldModel:
+        """Trained torch module, usable without scikit-learn."""
+        check_is_fitted(self)
+        return self._fitted.model.module(self._device)
+
+    # -- what a classifier, a regressor or a family says ----------------------------------
+
+    def _learn_coding(
+        self,
+        y: Any,
+        weight: NDArray[np.float64],
+        before: Coding | None,
+        *,
+        classes: Any = None,
+    ) -> tuple[Coding, NDArray[np.float64], NDArray[np.float64]]:
+        """What y is, y as numbers, and weights."""
+        raise NotImplementedError
+
+    def _encode_target(
+        self, y: Any, weight: NDArray[np.float64], coding: Coding
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Targets and weights of further rows, encoded as in fit."""
+        raise NotImplementedError
+
+    def _make_encoder(self) -> Any:
+        """Encoder of tables, to be fitted."""
+        return FieldEncoder() if self.encoder is None else clone(self.encoder)
+
+    def _select_columns(self, X: Any) -> Any:
+        """The columns of X to use; all unless a family knows better."""
+        return X
+
+    def _columns_on_disk(self) -> list[str] | None:
+        """Columns of a table on disk to read; None for all but target and weights."""
+        return None
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        sizes = getattr(self, "hidden_layer_sizes", ())
+        if not all(isinstance(size, Integral) and int(size) >= 1 for size in sizes):
+            raise ValueError(f"hidden_layer_sizes must be positive integers, got {sizes}.")
 
     # -- fit ---------------------------------------------------------------------------
 
@@ -127,357 +270,91 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
             If the loss diverges. The last good weights are kept.
         """
         events = EpochEvents(self, X, y, sample_weight)
-        with contextlib.ExitStack() as scratch:
-            with self._unchanged_on_error():
-                self._validate_params()
-                go_on = self.warm_start and hasattr(self, "schema_")
-                encoded, target, weight = self._prepare_fit(
-                    X, y, sample_weight, scratch, go_on=go_on
-                )
-                outcome = self._train(
-                    encoded,
-                    target,
-                    weight,
-                    scratch,
-                    eval_set=eval_set,
-                    go_on=go_on,
-                    on_epoch=events.on_epoch,
-                )
-                self._stepper_state: dict[str, Any] | None = None
-            self._conclude(outcome, encoded, target)
+        before = vars(self).get("_fitted") if self.warm_start else None
+        self._fit(Source(X, y, sample_weight), before, eval_set=eval_set, events=events)
         events.finish()
         return self
 
-    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Any:
-        """One epoch over the rows at hand, from wherever the model stands."""
-        with contextlib.ExitStack() as scratch:
-            with self._unchanged_on_error():
-                self._validate_params()
-                go_on = hasattr(self, "schema_")
-                encoded, target, weight = self._prepare_fit(
-                    X, y, sample_weight, scratch, go_on=go_on, classes=classes
-                )
-                state = getattr(self, "_stepper_state", None) if go_on else None
-                if state and state["solver"] != self._pick_solver(encoded, one_pass=True):
-                    state = None  # the new solver starts from the weights alone
-                outcome = self._train(
-                    encoded,
-                    target,
-                    weight,
-                    scratch,
-                    go_on=go_on,
-                    one_pass=True,
-                    stepper_state=state,
-                )
-                self._stepper_state = outcome.stepper_state
-            if go_on:
-                parts = [self.history_, outcome.history.assign(epoch=len(self.history_) + 1)]
-                outcome.history = pd.concat(parts, ignore_index=True)
-            self._conclude(outcome, encoded, target)
-        return self
-
-    @contextlib.contextmanager
-    def _unchanged_on_error(self) -> Iterator[None]:
-        before = dict(self.__dict__)
-        try:
-            yield
-        except BaseException:  # a Ctrl-C in training itself is an outcome, not an exception
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
-
-    def _prepare_fit(
+    def _fit(
         self,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        scratch: contextlib.ExitStack,
+        source: Source,
+        before: Learned | None,
         *,
-        go_on: bool,
+        eval_set: Any = None,
         classes: Any = None,
-    ) -> tuple[Encoded, NDArray[np.float64], NDArray[np.float64]]:
+        one_pass: bool = False,
+        events: EpochEvents | None = None,
+    ) -> None:
+        """Fit, from what was learned before or from the start, and publish what was learned."""
+        self._validate_params()
+        with ExitStack() as scratch:
+            rows = self._prepare(source, before, scratch, classes)
+            watch = None
+            if eval_set is not None:
+                watch = self._prepare_eval_set(eval_set, rows, scratch)
+            on_epoch = None if events is None else events.listener(rows.publish)
+            problem = self._make_problem(rows, before, watch, one_pass=one_pass, on_epoch=on_epoch)
+            solver, reason = choose(problem)
+            fitted, stopped_by, warning = solver.fit(
+                problem, None if before is None else before.model, reason
+            )
+            cause = ""
+            if isinstance(stopped_by, DivergenceError):
+                cause = _divergence_cause(problem, fitted)
+        if "feature_names_in_" not in rows.columns:
+            self.__dict__.pop("feature_names_in_", None)
+        self.__dict__.update(rows.publish(fitted))  # all at once: others may be predicting
+        if warning is not None:
+            warnings.warn(warning, ConvergenceWarning, stacklevel=_STACK)
+        if isinstance(stopped_by, DivergenceError):
+            raise DivergenceError(
+                f"The loss became infinite or NaN in epoch {len(fitted.history) + 1}. {cause} "
+                "The weights from before are kept."
+            ) from None
+        if stopped_by is not None:
+            raise stopped_by
+
+    def _prepare(
+        self, source: Source, before: Learned | None, scratch: ExitStack, classes: Any
+    ) -> _Rows:
         """Checked and encoded rows with weights; rows of weight 0 are left out."""
-        X, y, sample_weight = self._open_source(
-            X, y, sample_weight, scratch, go_on=go_on, grow=go_on
-        )
+        name, known = type(self).__name__, None if before is None else before.encoding
+        X, y, sample_weight = self._open(source, known, scratch, grow=True)
         if y is None:
             raise ValueError(
-                f"This {type(self).__name__} estimator requires y to be passed, but the target "
-                "y is None."
+                f"This {name} estimator requires y to be passed, but the target y is None."
             )
-        X = self._check_X(X, reset=not go_on)
+        checked = copy.copy(self)  # what is found out about columns stays there until published
+        X = self._check(checked, X, known)
         check_consistent_rows(X, y)
         weight = check_sample_weight(sample_weight, len(y) if hasattr(y, "__len__") else X.shape[0])
         if isinstance(X, FieldFolder) and sample_weight is None:
             weight = np.broadcast_to(1.0, weight.shape)  # takes no memory
-        target, weight = self._encode_target(y, weight, go_on=go_on, classes=classes)
+        coding, target, weight = self._learn_coding(
+            y, weight, None if before is None else before.coding, classes=classes
+        )
         counted = weight > 0
-        encoded = self._grow_encoding(X, weight) if go_on else self._fit_encoding(X, weight)
+        if known is not None:
+            encoding, encoded = known.grown(X, weight)
+        else:
+            encoding, encoded = Encoding.learn(
+                name,
+                X,
+                weight,
+                schema=self.schema,
+                make_encoder=self._make_encoder,
+                names=getattr(checked, "feature_names_in_", None),
+            )
         if isinstance(encoded, FieldFolder) and fits_in_memory(encoded):
             encoded = encoded.read(0, len(encoded))
         if not isinstance(encoded, FieldFolder) and not counted.all():
             kept = np.flatnonzero(counted)
             encoded, target, weight = encoded[kept], target[kept], weight[kept]
-        return encoded, target, weight
+        names = ("n_features_in_", "feature_names_in_")
+        columns = {name: vars(checked)[name] for name in names if name in vars(checked)}
+        return _Rows(encoding, coding, encoded, target, weight, columns)
 
-    # -- training ----------------------------------------------------------------------
-
-    def _train(
-        self,
-        encoded: Encoded,
-        target: NDArray[np.float64],
-        weight: NDArray[np.float64],
-        scratch: contextlib.ExitStack,
-        *,
-        go_on: bool,
-        eval_set: Any = None,
-        one_pass: bool = False,
-        stepper_state: dict[str, Any] | None = None,
-        on_epoch: Callable[[FieldModel], bool] | None = None,
-    ) -> Outcome:
-        self.solver_ = self._pick_solver(encoded, one_pass=one_pass)
-        full_batch = self.solver_ == "lbfgs"
-        if full_batch:
-            encoded, target, weight = merge_equal_rows(encoded, target, weight)
-        if not go_on:
-            self._loss = self._make_loss(target, weight)
-        plan = self._make_plan(encoded, weight, one_pass=one_pass)
-        seen = getattr(self, "_seen_weight", 0.0) if go_on and one_pass else 0.0
-        self._seen_weight = seen + float(weight.sum())
-        if one_pass:
-            # The prior is one for all rows ever seen, so these ones owe their share of it.
-            options = replace(plan.options, seen=self._seen_weight / float(weight.sum()))
-            plan = replace(
-                plan, max_epochs=1, relaxed=(), refit=False, keep_state=True, options=options
-            )
-        elif self._stops_early(len(target), watched=eval_set is not None):
-            plan = replace(plan, patience=self.patience)
-        plan = replace(plan, on_epoch=on_epoch)
-        device = torch.device("cpu") if full_batch else self._resolve_device()
-        rng = check_random_state(self.random_state)
-        generator = torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
-        constant = torch.from_numpy(self._loss.best_constant(target, weight))
-        if go_on:  # on a copy: what fails must leave the fitted model as it is
-            before = self._grow_module(generator.initial_seed())
-            module = copy.deepcopy(before)
-        else:
-            module = self._start_module(constant, generator.initial_seed())
-        dtype = torch.float64 if full_batch else torch.float32
-        module = module.to(device, dtype)
-        module.frozen_rows = None
-        if self.freeze_pretrained and self.pretrained:
-            module.frozen_rows = torch.from_numpy(self._find_pretrained()[0]).to(device)
-        module = pack_tables(module, self.solver_)
-        as_rows: dict[str, Any] = {
-            "positional": module.positional,
-            "dtype": dtype,
-            "device": device,
-        }
-        mean_weight = _mean(weight)
-        constant_weight = weight.strides == (0,)
-        weight = np.broadcast_to(1.0, weight.shape) if constant_weight else weight / mean_weight
-        rows = make_rows(encoded, self._loss.encode(target), weight, **as_rows)
-        valid = split = None
-        if eval_set is not None:
-            valid = make_rows(*self._prepare_eval_set(eval_set, scratch), **as_rows)
-        elif plan.patience is not None:
-            split = self._split(rows, target, rng)
-
-        def restart() -> None:
-            if go_on:
-                module.load_state_dict(before.state_dict())
-            else:
-                self._draw(module, constant, generator.initial_seed())
-
-        if full_batch:
-            outcome = train_lbfgs(module, self._loss, rows, plan, split=split, valid=valid)
-            if not outcome.converged and outcome.stopped_by is None:
-                warnings.warn(
-                    f"lbfgs did not converge in max_epochs={self.max_epochs} iterations. Raise "
-                    "max_epochs or tol, or strengthen the priors.",
-                    ConvergenceWarning,
-                    stacklevel=4,
-                )
-        else:
-            outcome = train_gradient(
-                module,
-                self._loss,
-                rows,
-                plan,
-                generator,
-                restart,
-                split=split,
-                valid=valid,
-                stepper_state=stepper_state,
-            )
-        self._module = pack_tables(module.eval())
-        if plan.relaxed and "l2_linear" in outcome.history and outcome.n_epochs:
-            last = outcome.history.iloc[outcome.n_epochs - 1]
-            self._found_priors = {
-                name: float(last[f"l2_{name}"]) * mean_weight for name in plan.relaxed
-            }
-        return outcome
-
-    def _conclude(self, outcome: Outcome, encoded: Encoded, target: NDArray[np.float64]) -> None:
-        """Publish what was learned, then raise what cut the training short."""
-        self.history_ = outcome.history
-        self.n_epochs_ = outcome.n_epochs
-        if isinstance(outcome.stopped_by, DivergenceError):
-            some = (
-                encoded.read(0, _STOP_EARLY_ROWS) if isinstance(encoded, FieldFolder) else encoded
-            )
-            cause = divergence_cause(
-                some,
-                target,
-                self.schema_,
-                self._learning_rate(mean_fields(encoded)),
-                regression=isinstance(self._loss, SquaredError),
-            )
-            raise DivergenceError(
-                f"The loss became infinite or NaN in epoch {len(outcome.history) + 1}. {cause} "
-                "The weights from before are kept."
-            ) from None
-        if outcome.stopped_by is not None:
-            raise outcome.stopped_by
-
-    def _pick_solver(self, encoded: Encoded, *, one_pass: bool) -> str:
-        needs_batches = (
-            one_pass
-            or self.early_stopping is True
-            or bool(self.callbacks)
-            or self.gradient_clip is not None
-            or self.unknown_dropout > 0
-            or self.learning_rate is not None
-            or self.learning_rate_schedule != "constant"
-            or self._resolve_device().type != "cpu"
-            or self._needs_batches()
-        )
-        if self.l1_linear and self.solver not in ("auto", "ftrl"):
-            raise ValueError(
-                f"l1_linear={self.l1_linear} needs solver='ftrl' (or 'auto'), which alone has "
-                f"exact zeros; got solver={self.solver!r}."
-            )
-        if self.solver == "ftrl" and self.learning_rate_schedule != "constant":
-            raise ValueError(
-                "solver='ftrl' weighs the gradients of all steps by one learning rate, so "
-                f"learning_rate_schedule must be 'constant', got {self.learning_rate_schedule!r}."
-            )
-        if self.solver == "lbfgs":
-            if one_pass or self.callbacks or self._needs_batches():
-                raise ValueError(
-                    "solver='lbfgs' minimizes one fixed objective over all rows, so it has no "
-                    "partial_fit, skorch callbacks, dropout or batch_norm. Use solver='auto' or "
-                    "'adagrad'."
-                )
-            if isinstance(encoded, FieldFolder):
-                raise ValueError(
-                    "solver='lbfgs' takes all rows at once, but those of the folder are too many "
-                    "to be in memory. Use solver='auto' or 'adagrad', or pass its X."
-                )
-            return "lbfgs"
-        if self.l1_linear:
-            return "ftrl"
-        if self.solver != "auto":
-            return self.solver
-        # A positional model spreads the rows of a sparse matrix out to all columns.
-        entries = math.prod(encoded.shape) if self._module_class.positional else encoded.size
-        needs_batches = needs_batches or isinstance(encoded, FieldFolder)
-        small = (
-            encoded.shape[0] <= _SMALL_ROWS
-            and entries <= _SMALL_ENTRIES
-            and self.schema_.table_size * self.embedding_dim <= _SMALL_WEIGHTS
-        )
-        return "lbfgs" if small and not needs_batches else "adagrad"
-
-    def _needs_batches(self) -> bool:
-        """Whether parameters of the family rule out full-batch L-BFGS."""
-        return False
-
-    def _stops_early(self, n_rows: int, *, watched: bool) -> bool:
-        if self.early_stopping == "auto":
-            return watched or (self.solver_ != "lbfgs" and n_rows >= _STOP_EARLY_ROWS)
-        return bool(self.early_stopping)
-
-    def _learning_rate(self, slots: float) -> float:
-        if self.learning_rate is not None:
-            return self.learning_rate
-        if self.solver_ in ("adagrad", "ftrl"):
-            return min(self._top_rate, 1.5 / slots)
-        return ROW_RULES[self.solver_].learning_rate if self.solver_ in ROW_RULES else 0.0
-
-    def _dense_options(self) -> dict[str, Any]:
-        """Step options of the dense layers; families with an MLP add parameters."""
-        return {}
-
-    def _make_plan(
-        self, encoded: Encoded, weight: NDArray[np.float64], *, one_pass: bool = False
-    ) -> Plan:
-        scale = 1 / _mean(weight)  # weights are trained with mean 1
-        slots = mean_fields(encoded)
-        pairs = max(slots * (slots - 1) / 2, 1.0)
-        priors: dict[str, Any] = {
-            "linear": slots,
-            "embedding": 2 * math.sqrt(pairs * self.embedding_dim),
-        }
-        given = {"linear": self.l2_linear, "embedding": self.l2_embedding}
-        relaxed = tuple(name for name in priors if given[name] == "auto")
-        priors.update({name: given[name] for name in priors if name not in relaxed})
-        if one_pass:  # nothing is held out to relax priors by, so those that `fit` found serve
-            found = getattr(self, "_found_priors", {})
-            priors.update({name: found[name] for name in relaxed if name in found})
-        dense = self._dense_options()
-        dense["l2_dense"] = dense.get("l2_dense", 0.0) * scale
-        for_dense = {"auto": "adam", "ftrl": "adagrad"}
-        options = StepOptions(
-            solver=self.solver_,
-            solver_dense=for_dense.get(self.solver, self.solver_),
-            learning_rate=self._learning_rate(slots),
-            l2_linear=priors["linear"] * scale,
-            l2_embedding=priors["embedding"] * scale,
-            initial_accumulator=self.initial_accumulator,
-            gradient_clip=self.gradient_clip,
-            unknown_dropout=self.unknown_dropout,
-            n_threads=count_threads(self.n_jobs),
-            dense_threads=None if self.n_jobs is None else count_threads(self.n_jobs),
-            deterministic=self.deterministic,
-            l1_linear=self.l1_linear * scale,
-            **dense,
-        )
-        callbacks = [
-            c if isinstance(c, tuple) else (type(c).__name__, c) for c in self.callbacks or []
-        ]
-        if not all(hasattr(callback, "on_epoch_end") for _, callback in callbacks):
-            raise ValueError(
-                "callbacks must be skorch callbacks or pairs of a name and a callback, got "
-                f"{self.callbacks}."
-            )
-        return Plan(
-            options=options,
-            max_epochs=self.max_epochs,
-            batch_size=self.batch_size,
-            relaxed=relaxed,
-            refit=self.refit,
-            learning_rate_schedule=self.learning_rate_schedule,
-            tolerance=self.tol,
-            verbose=int(self.verbose),
-            callbacks=callbacks,
-        )
-
-    def _split(
-        self, rows: Rows, target: NDArray[np.float64], rng: np.random.RandomState
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Positions of the rows (or blocks) to train on and to hold out, the latter at random."""
-        train, held_out = train_test_split(
-            np.arange(rows.n_units),
-            test_size=self.validation_fraction,
-            random_state=rng,
-            stratify=self._strata(target) if rows.n_units == len(target) else None,
-        )
-        return np.sort(train), np.sort(held_out)
-
-    def _prepare_eval_set(
-        self, eval_set: Any, scratch: contextlib.ExitStack
-    ) -> tuple[Encoded, NDArray[Any], NDArray[Any]]:
+    def _prepare_eval_set(self, eval_set: Any, rows: _Rows, scratch: ExitStack) -> Watch:
         if isinstance(eval_set, list) and len(eval_set) == 1:
             eval_set = eval_set[0]
         if not isinstance(eval_set, tuple) or len(eval_set) not in (2, 3):
@@ -485,147 +362,100 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
                 "eval_set must be a tuple (X, y) or (X, y, sample_weight), got "
                 f"{type(eval_set).__name__}."
             )
-        X, y, weight = (*eval_set, None)[:3]
-        X, y, weight = self._open_source(X, y, weight, scratch, go_on=True, grow=False)
-        X = self._check_X(X, reset=False)
+        source = Source(*(*eval_set, None)[:3])
+        X, y, weight = self._open(source, rows.encoding, scratch, grow=False)
+        checked = copy.copy(self)
+        checked.__dict__.pop("feature_names_in_", None)
+        checked.__dict__.update(rows.columns)
+        X = self._check(checked, X, rows.encoding)
         check_consistent_rows(X, y)
         weight = check_sample_weight(weight, len(y))
-        target, weight = self._encode_target(y, weight, go_on=True)
-        return self._encode(X), self._loss.encode(target), weight
+        _, target, weight = self._learn_coding(y, weight, rows.coding)
+        return Watch(rows.encoding.encode(X), target, weight)
 
-    # -- module ------------------------------------------------------------------------
-
-    @property
-    def module_(self) -> FieldModel:
-        """Trained torch module, usable without scikit-learn; rebuilt after unpickling."""
-        check_is_fitted(self)
-        if "_module" not in self.__dict__:
-            module = self._build_module(*self._module_spec)
-            state = {k: torch.from_numpy(np.array(v)) for k, v in self._module_state.items()}
-            module = module.to(state["bias"].dtype)
-            module.load_state_dict(state)
-            wanted = self._resolve_device(fallback=True)
-            self._module = pack_tables(module.eval().to(wanted))
-        return self._module
-
-    def _start_module(self, constant: torch.Tensor, seed: int, **others: Any) -> FieldModel:
-        """Build a module at its start values, the bias at the best constant.
-
-        Its arguments are the parameters of the same names, unless others are given.
-        """
-        accepted = inspect.signature(self._module_class).parameters
-        arguments = {name: getattr(self, name) for name in accepted if hasattr(self, name)}
-        arguments.pop("schema")  # the parameter of that name may be None
-        arguments |= others
-        spec = (self.schema_, self._loss.n_outputs, arguments)
-        self._first_schema = self.schema_
-        check_memory(self.schema_, *self._floats_needed())
-        module = self._build_module(*spec)
-        self._draw(module, constant, seed)
-        self._module_spec = spec
-        return module
-
-    def _draw(self, module: FieldModel, constant: torch.Tensor, seed: int) -> None:
-        """Set a module to its start values, the bias to the best constant."""
-        module.reset_parameters(torch.Generator().manual_seed(seed))
-        with torch.no_grad():
-            module.bias.copy_(constant)
-            if self.pretrained:
-                rows, vectors = (torch.from_numpy(part) for part in self._find_pretrained())
-                weight = module.embedding.weight
-                weight[rows.to(weight.device)] = vectors.to(weight)
-
-    def _find_pretrained(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        return find_pretrained(
-            self.pretrained or {},
-            self.schema_,
-            self.encoder_,
-            self.embedding_dim,
-            self._first_schema,
+    def _open(
+        self, source: Source, encoding: Encoding | None, scratch: ExitStack, *, grow: bool
+    ) -> Source:
+        known = encoding is not None
+        return open_source(
+            source,
+            scratch,
+            name=type(self).__name__,
+            encoder=(lambda: copy.copy(encoding.encoder)) if encoding else self._make_encoder,
+            columns=(lambda: None) if known else self._columns_on_disk,
+            grow=grow and known,
         )
 
-    def _grow_module(self, seed: int) -> FieldModel:
-        """The fitted module, with rows for categories that are new since; those at start values."""
-        module = self.module_
-        if module.schema == self.schema_:
-            return module
-        _, n_outputs, arguments = self._module_spec
-        self._module_spec = (self.schema_, n_outputs, arguments)
-        check_memory(self.schema_, *self._floats_needed())
-        grown = self._build_module(*self._module_spec)
-        # With a seed of its own, lest a new row start where another one did.
-        self._draw(grown, grown.bias.detach().clone(), seed + module.schema.table_size)
-        grown.to(module.bias.device, module.bias.dtype).take_over(module)
-        return grown
+    def _check(self, checked: Any, X: Any, encoding: Encoding | None) -> Any:
+        X = self._select_columns(as_table(X))
+        return check_X(checked, X, encoding, takes_sparse=self._takes_sparse)
 
-    def _build_module(
-        self, schema: FieldSchema, n_outputs: int, arguments: dict[str, Any]
-    ) -> FieldModel:
-        with torch.random.fork_rng(devices=[]):  # start values are drawn later, privately
-            return self._module_class(schema, n_outputs=n_outputs, **arguments)
-
-    def _floats_needed(self) -> tuple[float, float]:
-        """Numbers per table row and in dense layers: weights, solver, best copy."""
-        per_row = self.embedding_dim + self._loss.n_outputs
-        factor = {"adagrad": 2, "sgd": 2, "ftrl": 3, "adam": 4, "lbfgs": 2 * 25}[self.solver_]
-        hidden = tuple(getattr(self, "hidden_layer_sizes", ()))
-        if not hidden:
-            return per_row * factor, 0.0
-        widths = [self.schema_.n_fields * self.embedding_dim, *hidden, self._loss.n_outputs]
-        return per_row * factor, 4.0 * sum(a * b for a, b in pairwise(widths))
-
-    def _resolve_device(self, *, fallback: bool = False) -> torch.device:
-        if self.device == "auto":
-            if torch.cuda.is_available():
-                return torch.device("cuda")
-            mps = getattr(torch.backends, "mps", None)
-            return torch.device("mps" if mps is not None and mps.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-            if device.type == "meta":
-                raise RuntimeError
-        except RuntimeError:
-            raise ValueError(
-                f"device must be 'auto' or a torch device such as 'cpu' or 'cuda:0', got "
-                f"{self.device!r}."
-            ) from None
-        absent = (device.type == "cuda" and not torch.cuda.is_available()) or (
-            device.type == "mps" and not torch.backends.mps.is_available()
-        )
-        if absent and fallback:
-            return torch.device("cpu")
-        if absent:
-            raise ValueError(
-                f"device={self.device!r} is not available on this machine; use device='auto'."
+    def _make_problem(
+        self,
+        rows: _Rows,
+        before: Learned | None,
+        watch: Watch | None,
+        *,
+        one_pass: bool,
+        on_epoch: Callable[[Callable[[], Fitted]], bool] | None,
+    ) -> Problem:
+        """Everything that a solver needs to know; parameters reach options and module by name."""
+        named = {f.name for f in dataclasses.fields(Options)}
+        options = Options(**{k: v for k, v in self.get_params(deep=False).items() if k in named})
+        accepted = inspect.signature(self._model).parameters
+        arguments = {k: getattr(self, k) for k in accepted if hasattr(self, k) and k != "schema"}
+        schema = rows.encoding.schema
+        pretrained = None
+        if self.pretrained:
+            first = schema if before is None else before.model.first_schema
+            found = find_pretrained(
+                self.pretrained, schema, rows.encoding.encoder, self.embedding_dim, first
             )
-        return device
+            pretrained = Pretrained(*found, self.freeze_pretrained)
+        n_threads = count_threads(self.n_jobs)
+        return Problem(
+            rows=rows.encoded,
+            target=rows.target,
+            weight=rows.weight,
+            task=rows.coding.task,
+            spec=ModelSpec(self._model, schema, rows.coding.task.n_outputs, arguments),
+            options=options,
+            rng=check_random_state(self.random_state),
+            device=resolve_device(self.device),
+            n_threads=n_threads,
+            dense_threads=None if self.n_jobs is None else n_threads,
+            watch=watch,
+            pretrained=pretrained,
+            one_pass=one_pass,
+            on_epoch=on_epoch,
+        )
 
     # -- predict -----------------------------------------------------------------------
 
-    def _raw(self, X: Any) -> NDArray[np.float64]:
-        """Raw predictions, (n_rows, C)."""
+    def _encoded(self, X: Any, fitted: Learned) -> Any:
+        """Rows of X, in pieces, encoded as in fit."""
+        for part in in_chunks(X, getattr(self, "feature_names_in_", ())):
+            yield fitted.encoding.encode(self._check(self, part, fitted.encoding))
+
+    def _raw(self, X: Any) -> tuple[NDArray[np.float64], Learned]:
+        """Raw predictions, (n_rows, C), and what they were made with."""
         check_is_fitted(self)
-        n_threads = count_threads(self.n_jobs)
+        fitted, n_threads = self._fitted, count_threads(self.n_jobs)
+        device = self._device
         parts = [
-            predict_encoded(self.module_, self._encode(self._check_X(part, reset=False)), n_threads)
-            for part in in_chunks(X, getattr(self, "feature_names_in_", ()))
+            fitted.model.raw(encoded, n_threads, device) for encoded in self._encoded(X, fitted)
         ]
-        return np.concatenate(parts).astype(np.float64)
+        return np.concatenate(parts).astype(np.float64), fitted
+
+    @property
+    def _device(self) -> torch.device:
+        """Where a module goes that is not built yet."""
+        return resolve_device(self.device, fallback=True)
 
     # -- contract ----------------------------------------------------------------------
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "schema_") and (
-            "_module" in vars(self) or "_module_state" in vars(self)
-        )
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        module = state.pop("_module", None)
-        if module is not None:
-            arrays = {k: np.array(v.cpu().numpy()) for k, v in module.state_dict().items()}
-            state["_module_state"] = arrays
-        return state
+        return "_fitted" in vars(self)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -636,24 +466,13 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
         return tags
 
 
-def _mean(weight: NDArray[np.float64]) -> float:
-    """Mean weight of the rows that have one."""
-    return float(weight.sum() / np.count_nonzero(weight))
-
-
-def mean_fields(encoded: Encoded) -> float:
-    """Fields of an average row: entries of a sparse matrix, 1 where it stores fewer.
-
-    Parameters
-    ----------
-    encoded : FieldArray, FieldFolder or csr_array
-        Encoded rows.
-
-    Returns
-    -------
-    float
-    """
-    if isinstance(encoded, (FieldArray, FieldFolder)):
-        schema = encoded.schema
-        return float(schema.n_fields if schema is not None else encoded.shape[1])
-    return max(encoded.size / encoded.shape[0], 1.0)
+def _divergence_cause(problem: Problem, fitted: Fitted) -> str:
+    """Why a loss diverged, and what to change."""
+    rows = problem.rows
+    return divergence_cause(
+        rows.read(0, _SOME_ROWS) if isinstance(rows, FieldFolder) else rows,
+        problem.target,
+        problem.spec.schema,
+        learning_rate(problem, fitted.spec, fitted.solver),
+        regression=problem.task.kind == "numbers",
+    )

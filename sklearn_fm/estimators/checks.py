@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils import check_array, check_consistent_length
 
 from ..data.array import FieldArray
 from ..schema import FieldSchema
@@ -18,7 +18,6 @@ from ..schema import FieldSchema
 __all__ = [
     "check_consistent_rows",
     "check_memory",
-    "check_regression_target",
     "check_sample_weight",
     "divergence_cause",
 ]
@@ -41,34 +40,6 @@ def check_consistent_rows(X: Any, y: Any) -> None:
         check_consistent_length(X, y)
     except ValueError as error:
         raise ValueError(f"{error} X and y must agree: pass one target per row.") from None
-
-
-def check_regression_target(y: Any) -> NDArray[np.float64]:
-    """Return a numeric target as float64, or raise.
-
-    Parameters
-    ----------
-    y : array-like of shape (n_rows,)
-        Target; a column is taken with scikit-learn's usual warning.
-
-    Returns
-    -------
-    ndarray of shape (n_rows,)
-
-    Raises
-    ------
-    ValueError
-        If the target is not one-dimensional, not numeric, or holds NaN or infinity.
-    """
-    y = column_or_1d(y, warn=True)
-    y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y", ensure_min_samples=0)
-    if np.any(np.abs(y) > 1e100):
-        row = int(np.argmax(np.abs(y)))
-        raise ValueError(
-            f"y holds {y[row]:g} at row {row}; expected numbers up to 1e100, whose squares can be "
-            "summed. Rescale the target."
-        )
-    return y
 
 
 def check_sample_weight(weight: Any, n_rows: int) -> NDArray[np.float64]:

@@ -5,12 +5,10 @@ skorch's callbacks are another matter: they are run by ``training``.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
-from ..models.contract import FieldModel
-from ..training.prediction import pack_tables
+from ..solvers.fitted import Fitted
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -50,24 +48,32 @@ class EpochEvents:
             self.context = estimator._init_callback_context(max_subtasks=None)
             self.context.call_on_fit_task_begin(**self.arguments)
 
-    @property
-    def on_epoch(self) -> Callable[[FieldModel], bool] | None:
-        """Function to call after each epoch; None when nobody listens."""
-        listening = self.context is not None and getattr(
-            self.arguments["estimator"], "_skl_callbacks", []
-        )
-        return self._epoch if listening else None
+    def listener(
+        self, publish: Callable[[Fitted], dict[str, Any]]
+    ) -> Callable[[Callable[[], Fitted]], bool] | None:
+        """Function to call after each epoch; None when nobody listens.
 
-    def _epoch(self, module: FieldModel) -> bool:
-        """Report one epoch; whether a callback asks to stop."""
-        task = self.context.subcontext(task_name="epoch")
-        task.call_on_fit_task_begin(**self.arguments)
-        return task.call_on_fit_task_end(
-            **self.arguments,
-            reconstruction_attributes=lambda: {
-                "_module": pack_tables(copy.deepcopy(module).eval())
-            },
-        )
+        Parameters
+        ----------
+        publish : callable
+            Gives the attributes of an estimator that has been fitted.
+
+        Returns
+        -------
+        callable or None
+            Takes what makes the fit so far, returns whether a callback asks to stop.
+        """
+        if self.context is None or not getattr(self.arguments["estimator"], "_skl_callbacks", []):
+            return None
+
+        def on_epoch(so_far: Callable[[], Fitted]) -> bool:
+            task = self.context.subcontext(task_name="epoch")
+            task.call_on_fit_task_begin(**self.arguments)
+            return task.call_on_fit_task_end(
+                **self.arguments, reconstruction_attributes=lambda: publish(so_far())
+            )
+
+        return on_epoch
 
     def finish(self) -> None:
         """Report the end of the fit."""

@@ -1,11 +1,11 @@
 """The public estimators: which module, and the parameters that only it has.
 
-Fitting and predicting are told in ``base`` and ``targets``.
+Fitting and predicting are told in ``base``, ``classifier``, ``regressor`` and ``draws``.
 """
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,15 +16,14 @@ from sklearn.utils import Tags
 from ..data.array import FieldArray
 from ..data.folder import FieldFolder
 from ..encoding import FieldEncoder
-from ..layers.mlp import ACTIVATIONS
 from ..models.deepfm import DeepFM
 from ..models.fm import FM
 from ..models.mf import MF
-from .base import BaseFieldEstimator
-from .parameters import Interval, StrOptions, estimator
-from .predictive import SampledClassifierMixin, SampledRegressorMixin
-from .sampling import WithBlockSolvers
-from .targets import FieldClassifierMixin, FieldRegressorMixin
+from .classifier import FieldClassifier
+from .draws import DrawsRegressor, WithDraws
+from .parameters import estimator
+from .regressor import FieldRegressor
+from .settings import BlockParameters, MLPParameters, PairParameters
 
 __all__ = [
     "DeepFMClassifier",
@@ -36,84 +35,8 @@ __all__ = [
 
 
 @estimator
-class _WithPairs(BaseFieldEstimator):
-    """Families with the pairwise term of a factorization machine.
-
-    Parameters
-    ----------
-    pair_slots : bool
-        Whether the categories of one bag interact with each other too, as in libFM. By
-        default a bag is pooled into one embedding, which interacts with those of the
-        other fields.
-    """
-
-    pair_slots: bool = False
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"pair_slots": ["boolean"]}
-
-
-class _FM(_WithPairs, WithBlockSolvers):
-    _module_class = FM
-
-
-@estimator
-class _WithMLP(BaseFieldEstimator):
-    """Families whose module has an MLP.
-
-    Parameters
-    ----------
-    hidden_layer_sizes : tuple of int
-        Widths of the MLP's hidden layers; empty for none.
-    activation : {"relu", "gelu", "silu", "tanh", "sigmoid"}
-        Nonlinearity of the hidden layers.
-    dropout : float
-        Share of hidden units dropped in training.
-    batch_norm : bool
-        Whether to normalize the hidden layers over the batch.
-    l2_dense : float
-        Precision of the Gaussian prior on the MLP's weights.
-    learning_rate_dense : float
-        Step size for the MLP and other weights outside the tables; not used by "lbfgs".
-    """
-
-    hidden_layer_sizes: tuple[int, ...] = (128, 128)
-    activation: str = "relu"
-    dropout: float = 0.0
-    batch_norm: bool = False
-    l2_dense: float = 10.0
-    learning_rate_dense: float = 0.001
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "hidden_layer_sizes": ["array-like"],
-        "activation": [StrOptions(set(ACTIVATIONS))],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "batch_norm": ["boolean"],
-        "l2_dense": [Interval(Real, 0, None, closed="left")],
-        "learning_rate_dense": [Interval(Real, 0, None, closed="neither")],
-    }
-
-    def _validate_params(self) -> None:
-        super()._validate_params()
-        sizes = tuple(self.hidden_layer_sizes)
-        if not all(isinstance(size, Integral) and size >= 1 for size in sizes):
-            raise ValueError(
-                f"hidden_layer_sizes must be positive integers, got {self.hidden_layer_sizes}."
-            )
-
-    def _dense_options(self) -> dict[str, Any]:
-        return {"l2_dense": self.l2_dense, "learning_rate_dense": self.learning_rate_dense}
-
-    def _needs_batches(self) -> bool:
-        return self.dropout > 0 or self.batch_norm
-
-
-class _DeepFM(_WithPairs, _WithMLP):
-    _module_class = DeepFM
-
-
-@estimator
-class _MF(_WithMLP, WithBlockSolvers):
-    """Matrix factorization: every column holds ids.
+class UserItemParameters:
+    """Tables of which two columns hold users and items.
 
     Parameters
     ----------
@@ -124,9 +47,6 @@ class _MF(_WithMLP, WithBlockSolvers):
         Name or position of the items' column, likewise.
     """
 
-    embedding_dim: int = 32
-    init_scale: float = 0.1
-    hidden_layer_sizes: tuple[int, ...] = ()
     user: str | int | None = None
     item: str | int | None = None
 
@@ -134,9 +54,150 @@ class _MF(_WithMLP, WithBlockSolvers):
         "user": [None, str, Integral],
         "item": [None, str, Integral],
     }
-    _module_class = MF
-    _top_rate = 0.05
+
+
+@estimator
+class FMClassifier(WithDraws, FieldClassifier):
+    """Factorization machine for classification.
+
+    raw(x) = bias + sum_s w_s x_s + sum_{f<g} <e_f, e_g>, where e_f = sum_{s in f} v_s x_s is the
+    embedding of field f, which has one slot s unless it is a bag; probability = sigmoid(raw),
+    or softmax over one raw prediction per class when there are more than two.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    References
+    ----------
+    Rendle (2010), Factorization machines, ICDM.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_fm import FMClassifier
+    >>> X = pd.DataFrame({"user": ["ann", "bob", "ann", "bob"] * 9, "item": list("xxyy") * 9})
+    >>> y = [1, 0, 0, 1] * 9
+    >>> model = FMClassifier(l2_embedding=0.1, random_state=0).fit(X, y)
+    >>> model.predict(X[:4])
+    array([1, 0, 0, 1])
+    """
+
+    _model = FM
+    _groups = (PairParameters, BlockParameters)
+
+
+@estimator
+class FMRegressor(DrawsRegressor):
+    """Factorization machine for regression.
+
+    raw(x) = bias + sum_s w_s x_s + sum_{f<g} <e_f, e_g>, where e_f = sum_{s in f} v_s x_s is the
+    embedding of field f, which has one slot s unless it is a bag; for the target scaled to
+    mean 0 and variance 1; least squares.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    References
+    ----------
+    Rendle (2010), Factorization machines, ICDM.
+    """
+
+    _model = FM
+    _groups = (PairParameters, BlockParameters)
+
+
+@estimator
+class DeepFMClassifier(FieldClassifier):
+    """Factorization machine plus a multilayer perceptron, for classification.
+
+    raw(x) = bias + sum_f w_f x_f + sum_{f<g} <e_f, e_g> + mlp(e_1 ... e_F); probability =
+    sigmoid(raw), or softmax over one raw prediction per class when there are more than two.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    References
+    ----------
+    Guo et al. (2017), DeepFM: a factorization-machine based neural network for CTR
+    prediction, IJCAI. arXiv:1703.04247
+    """
+
+    _model = DeepFM
+    _groups = (PairParameters, MLPParameters)
+
+
+@estimator
+class DeepFMRegressor(FieldRegressor):
+    """Factorization machine plus a multilayer perceptron, for regression.
+
+    raw(x) = bias + sum_f w_f x_f + sum_{f<g} <e_f, e_g> + mlp(e_1 ... e_F), for the target
+    scaled to mean 0 and variance 1; least squares.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    References
+    ----------
+    Guo et al. (2017), DeepFM: a factorization-machine based neural network for CTR
+    prediction, IJCAI. arXiv:1703.04247
+    """
+
+    _model = DeepFM
+    _groups = (PairParameters, MLPParameters)
+
+
+@estimator
+class MFRegressor(DrawsRegressor):
+    """Matrix factorization with biases, for ratings.
+
+    raw(u, i) = bias + b_u + b_i + <p_u, q_i>, or an MLP of (p_u, q_i) in place of the dot
+    product when there are hidden layers. Every column is an id, whatever its dtype: two
+    columns are users and items, with more all pairs interact, one column makes a bias
+    model. An id that fit did not see adds nothing, so the prediction falls back to the
+    biases of the others; with solver "gibbs" it counts as an average one.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    References
+    ----------
+    Koren, Bell, Volinsky (2009), Matrix factorization techniques for recommender systems,
+    IEEE Computer 42(8). With hidden layers: He et al. (2017), Neural collaborative
+    filtering, WWW. arXiv:1708.05031
+    """
+
+    _model = MF
+    _groups = (MLPParameters, BlockParameters, UserItemParameters)
     _takes_sparse = False
+
+    embedding_dim: int = 32
+    init_scale: float = 0.1
+    hidden_layer_sizes: tuple[int, ...] = ()
 
     def _make_encoder(self) -> FieldEncoder:
         if self.encoder is not None:
@@ -195,127 +256,3 @@ class _MF(_WithMLP, WithBlockSolvers):
             # Numbers are ids here: nothing is to be learned from a continuous column.
             tags.regressor_tags.poor_score = True
         return tags
-
-
-@estimator
-class FMClassifier(SampledClassifierMixin, _FM):
-    """Factorization machine for classification.
-
-    raw(x) = bias + sum_s w_s x_s + sum_{f<g} <e_f, e_g>, where e_f = sum_{s in f} v_s x_s is the
-    embedding of field f, which has one slot s unless it is a bag; probability = sigmoid(raw),
-    or softmax over one raw prediction per class when there are more than two.
-
-    Parameters
-    ----------
-    {parameters}
-
-    Attributes
-    ----------
-    {attributes}
-
-    References
-    ----------
-    Rendle (2010), Factorization machines, ICDM.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from sklearn_fm import FMClassifier
-    >>> X = pd.DataFrame({"user": ["ann", "bob", "ann", "bob"] * 9, "item": list("xxyy") * 9})
-    >>> y = [1, 0, 0, 1] * 9
-    >>> model = FMClassifier(l2_embedding=0.1, random_state=0).fit(X, y)
-    >>> model.predict(X[:4])
-    array([1, 0, 0, 1])
-    """
-
-
-@estimator
-class FMRegressor(SampledRegressorMixin, _FM):
-    """Factorization machine for regression.
-
-    raw(x) = bias + sum_s w_s x_s + sum_{f<g} <e_f, e_g>, where e_f = sum_{s in f} v_s x_s is the
-    embedding of field f, which has one slot s unless it is a bag; for the target scaled to
-    mean 0 and variance 1; least squares.
-
-    Parameters
-    ----------
-    {parameters}
-
-    Attributes
-    ----------
-    {attributes}
-
-    References
-    ----------
-    Rendle (2010), Factorization machines, ICDM.
-    """
-
-
-@estimator
-class DeepFMClassifier(FieldClassifierMixin, _DeepFM):
-    """Factorization machine plus a multilayer perceptron, for classification.
-
-    raw(x) = bias + sum_f w_f x_f + sum_{f<g} <e_f, e_g> + mlp(e_1 ... e_F); probability =
-    sigmoid(raw), or softmax over one raw prediction per class when there are more than two.
-
-    Parameters
-    ----------
-    {parameters}
-
-    Attributes
-    ----------
-    {attributes}
-
-    References
-    ----------
-    Guo et al. (2017), DeepFM: a factorization-machine based neural network for CTR
-    prediction, IJCAI. arXiv:1703.04247
-    """
-
-
-@estimator
-class DeepFMRegressor(FieldRegressorMixin, _DeepFM):
-    """Factorization machine plus a multilayer perceptron, for regression.
-
-    raw(x) = bias + sum_f w_f x_f + sum_{f<g} <e_f, e_g> + mlp(e_1 ... e_F), for the target
-    scaled to mean 0 and variance 1; least squares.
-
-    Parameters
-    ----------
-    {parameters}
-
-    Attributes
-    ----------
-    {attributes}
-
-    References
-    ----------
-    Guo et al. (2017), DeepFM: a factorization-machine based neural network for CTR
-    prediction, IJCAI. arXiv:1703.04247
-    """
-
-
-@estimator
-class MFRegressor(SampledRegressorMixin, _MF):
-    """Matrix factorization with biases, for ratings.
-
-    raw(u, i) = bias + b_u + b_i + <p_u, q_i>, or an MLP of (p_u, q_i) in place of the dot
-    product when there are hidden layers. Every column is an id, whatever its dtype: two
-    columns are users and items, with more all pairs interact, one column makes a bias
-    model. An id that fit did not see adds nothing, so the prediction falls back to the
-    biases of the others; with solver "gibbs" it counts as an average one.
-
-    Parameters
-    ----------
-    {parameters}
-
-    Attributes
-    ----------
-    {attributes}
-
-    References
-    ----------
-    Koren, Bell, Volinsky (2009), Matrix factorization techniques for recommender systems,
-    IEEE Computer 42(8). With hidden layers: He et al. (2017), Neural collaborative
-    filtering, WWW. arXiv:1708.05031
-    """

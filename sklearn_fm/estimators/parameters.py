@@ -23,9 +23,12 @@ def estimator(cls: type[T]) -> type[T]:
 
     The generated ``__init__`` assigns and does nothing else, which is scikit-learn's
     contract. Fields, their constraints and their documentation are inherited, so a shared
-    parameter is declared once. In the docstring the marker ``{parameters}`` is replaced by
-    the entries of all bases in the order of the signature, each completed by the default
-    that the class really has, and ``{attributes}`` by those of the fitted attributes.
+    parameter is declared once; those of the classes in ``_groups`` are taken over as if they
+    were the class's own. In the docstring the marker ``{parameters}`` is replaced by
+    the entries of all bases and groups in the order of the signature, each completed by the
+    default that the class really has, and ``{attributes}`` by those of the fitted attributes.
+    An entry of a name that a base has documented replaces that, or adds to it after
+    ``{inherited}``.
 
     Parameters
     ----------
@@ -42,11 +45,12 @@ def estimator(cls: type[T]) -> type[T]:
     TypeError
         If a field is documented or constrained nowhere.
     """
+    _take_over_groups(cls)
     made: Any = dataclasses.dataclass(kw_only=True, eq=False, repr=False)(cls)
     made._own_constraints = made.__dict__.get("_parameter_constraints", {})
     constraints: dict[str, list[Any]] = {}
-    for base in reversed(made.__mro__):
-        constraints.update(base.__dict__.get("_own_constraints", {}))
+    for source in _sources(made):
+        constraints.update(source.__dict__.get("_own_constraints", {}))
     made._parameter_constraints = constraints
     if made.__doc__ and "{parameters}" in made.__doc__:
         fields = {field.name: field.default for field in dataclasses.fields(made)}
@@ -61,15 +65,37 @@ def estimator(cls: type[T]) -> type[T]:
     return made
 
 
-def _entries(cls: type, section: str) -> dict[str, str]:
-    """Entries of one docstring section by name, from all bases, the most basic first."""
-    entries: dict[str, str] = {}
+def _take_over_groups(cls: type) -> None:
+    """Make the fields of a class's groups its own, unless it declares them itself."""
+    own = inspect.get_annotations(cls)
+    taken: dict[str, Any] = {}
+    for group in cls.__dict__.get("_groups", ()):
+        for field in dataclasses.fields(group):
+            taken[field.name] = field.type
+            if field.name not in own:
+                setattr(cls, field.name, field.default)
+    cls.__annotations__ = {**taken, **own}
+
+
+def _sources(cls: type) -> list[type]:
+    """All classes that declare parameters of a class, the most basic first."""
+    found: list[type] = []
     for base in reversed(cls.__mro__):
+        found += [*base.__dict__.get("_groups", ()), base]
+    return found
+
+
+def _entries(cls: type, section: str) -> dict[str, str]:
+    """Entries of one docstring section by name, from all sources, the most basic first."""
+    entries: dict[str, str] = {}
+    for base in _sources(cls):
         doc = inspect.cleandoc(base.__dict__.get("__doc__") or "")
         found = re.search(rf"{section}\n-+\n(.*?)(?=\n\n[A-Z][\w ]*\n-+\n|\Z)", doc, re.DOTALL)
         if found and "{" + section.lower() + "}" not in found.group(1):
             for entry in re.split(r"\n(?=\w+ : )", found.group(1).strip()):
-                entries[entry.split(" : ")[0]] = entry.rstrip()
+                name = entry.split(" : ")[0]
+                inherited = entries.get(name, "").partition("\n")[2].strip()
+                entries[name] = entry.rstrip().replace("{inherited}", inherited)
     return entries
 
 

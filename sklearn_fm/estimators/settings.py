@@ -1,6 +1,6 @@
-"""The parameters that all estimators share, each declared, bounded and documented once.
+"""Parameters in groups, each declared, bounded and documented once.
 
-What they do is told in ``base`` and ``training``.
+What they do is told in ``solvers``, ``training`` and ``models``.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from typing import Any, ClassVar, Literal
 
 from sklearn.base import BaseEstimator
 
+from ..layers.mlp import ACTIVATIONS
 from ..schema import FieldSchema
 from .parameters import HasMethods, Interval, StrOptions, estimator
 
-__all__ = ["SharedParameters"]
+__all__ = ["BlockParameters", "MLPParameters", "PairParameters", "SharedParameters"]
 
 
 @estimator
@@ -182,4 +183,111 @@ class SharedParameters(BaseEstimator):
         "deterministic": ["boolean"],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
+    }
+
+
+@estimator
+class PairParameters:
+    """Models with the pairwise term of a factorization machine.
+
+    Parameters
+    ----------
+    pair_slots : bool
+        Whether the categories of one bag interact with each other too, as in libFM. By
+        default a bag is pooled into one embedding, which interacts with those of the
+        other fields.
+    """
+
+    pair_slots: bool = False
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"pair_slots": ["boolean"]}
+
+
+@estimator
+class MLPParameters:
+    """Models with an MLP.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : tuple of int
+        Widths of the MLP's hidden layers; empty for none.
+    activation : {"relu", "gelu", "silu", "tanh", "sigmoid"}
+        Nonlinearity of the hidden layers.
+    dropout : float
+        Share of hidden units dropped in training.
+    batch_norm : bool
+        Whether to normalize the hidden layers over the batch.
+    l2_dense : float
+        Precision of the Gaussian prior on the weights outside the tables.
+    learning_rate_dense : float
+        Step size for the MLP and other weights outside the tables; not used by "lbfgs".
+    """
+
+    hidden_layer_sizes: tuple[int, ...] = (128, 128)
+    activation: str = "relu"
+    dropout: float = 0.0
+    batch_norm: bool = False
+    l2_dense: float = 10.0
+    learning_rate_dense: float = 0.001
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "hidden_layer_sizes": ["array-like"],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "batch_norm": ["boolean"],
+        "l2_dense": [Interval(Real, 0, None, closed="left")],
+        "learning_rate_dense": [Interval(Real, 0, None, closed="neither")],
+    }
+
+
+@estimator
+class BlockParameters:
+    """Models whose raw prediction is linear in the weights of any one index.
+
+    Parameters
+    ----------
+    init_scale : float
+        {inherited} "gibbs" instead starts where the pairwise term of a row has one of 1/2.
+    solver : {"auto", "adagrad", "adam", "sgd", "ftrl", "lbfgs", "als", "gibbs"}
+        {inherited} "als" (regression) moves the vector and weight of one index after the other to
+        their joint optimum, in closed form. "gibbs" does not minimize: it draws from the
+        posterior and averages predictions over draws, which is the most accurate where
+        ids have few rows each, needs no validation rows, learning rate or penalties, and
+        gives standard deviations; it takes minutes where "adagrad" takes seconds. "auto" takes it
+        for an ordinal `loss` or a `noise_field`.
+    warm_start : bool
+        {inherited} "gibbs" adds `n_sweeps` sweeps and their draws if rows, targets and priors
+        are the same as before; otherwise it keeps the weights as a start only.
+    n_sweeps : int
+        Draws of all weights that "gibbs" takes.
+    n_burn : int or "auto"
+        Sweeps of "gibbs" whose draws are left out of predictions; "auto" for a tenth of them.
+    thin : int or "auto"
+        "gibbs" keeps the draw of every so many sweeps; "auto" for all that fit into 512 MB, ten
+        at least. A draw takes 4 bytes per weight, here, in a pickle, and in each copy.
+    hyperprior : {"half-t", "wishart"}
+        What "gibbs" takes for the distribution of the embeddings and weights of a vocabulary
+        when `l2_linear` and `l2_embedding` are "auto": normal, its mean and covariance drawn
+        along. "half-t" lets standard deviations adapt to the data (Huang, Wand 2013),
+        "wishart" has a fixed scale (Salakhutdinov, Mnih 2008). With `l2_linear` and `l2_embedding`
+        given, weights are independent with mean 0 and these precisions.
+    hyperprior_scale : float
+        Scale of the hyperprior, in units of the standard deviations with which the pairwise term of
+        a row has one of 1/2 and the linear term one of 1. "half-t" has a wide tail, "wishart"
+        holds on to its scale.
+    """
+
+    n_sweeps: int = 500
+    n_burn: int | Literal["auto"] = "auto"
+    thin: int | Literal["auto"] = "auto"
+    hyperprior: str = "half-t"
+    hyperprior_scale: float = 1.0
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "solver": [StrOptions({"auto", "adagrad", "adam", "sgd", "ftrl", "lbfgs", "als", "gibbs"})],
+        "n_sweeps": [Interval(Integral, 1, None, closed="left")],
+        "n_burn": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
+        "thin": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "hyperprior": [StrOptions({"half-t", "wishart"})],
+        "hyperprior_scale": [Interval(Real, 0, None, closed="neither")],
     }

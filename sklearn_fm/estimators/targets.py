@@ -1,334 +1,202 @@
-"""What classifiers and regressors add to the base: the target, the loss, the predictions.
+"""From y to numbers that a solver takes, with the weights that classes add.
 
-They know nothing of features or training.
+Which loss compares them with predictions is the business of ``solvers.problem``.
 """
 
 from __future__ import annotations
 
-from numbers import Real
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.utils import assert_all_finite, column_or_1d
+from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 
-from ..training.losses import BinaryLogLoss, Loss, MultinomialLogLoss, SquaredError
-from .checks import check_regression_target
-from .inputs import read_target
-from .parameters import StrOptions, estimator
-
-__all__ = ["FieldClassifierMixin", "FieldRegressorMixin"]
+__all__ = ["Classes", "check_labels", "check_regression_target"]
 
 
-def _takes_steps(self: Any) -> bool:
-    """Whether the solver can go on with the rows at hand alone; MLPClassifier hides it likewise."""
-    if self.solver in ("als", "gibbs") or getattr(self, "loss", "squared") == "ordinal":
-        raise AttributeError(
-            "partial_fit is only available for solvers that take steps; 'als' and 'gibbs' (which "
-            "loss='ordinal' takes) need all rows at once. Use warm_start, or refit_categories."
-        )
-    return True
-
-
-@estimator
-class FieldClassifierMixin(ClassifierMixin):
-    """Classification of two or more classes.
-
-    Parameters
-    ----------
-    class_weight : dict, "balanced" or None
-        Weights of the classes, multiplied with the sample weights.
+@dataclass(frozen=True)
+class Classes:
+    """Labels and their weights.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels.
+    labels : ndarray of shape (n_classes,)
+        Distinct labels, sorted.
+    weights : ndarray of shape (n_classes,)
+        What multiplied the sample weights of each class in the last fit.
     """
 
-    class_weight: Any = None
+    labels: NDArray[Any]
+    weights: NDArray[np.float64]
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "class_weight": [dict, StrOptions({"balanced"}), None]
-    }
-
-    @available_if(_takes_steps)
-    def partial_fit(
-        self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
-    ) -> Any:
-        """Take one pass over the rows at hand, from wherever the model stands.
-
-        The first call fits the encoder and fixes classes, bins and scales. Later, new
-        categories get rows of the table, which leaves the rows of others as they are; new
-        classes are an error. X that a FieldEncoder has encoded may come with the schema of its
-        own `partial_fit`. Each call counts as rows not seen before: the priors are shared
-        out over the rows of all calls.
+    @classmethod
+    def learn(cls, y: NDArray[Any], weight: NDArray[np.float64], classes: Any = None) -> Classes:
+        """Find the labels that occur.
 
         Parameters
         ----------
-        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
-            Features, as in `fit`.
-        y : array-like of shape (n_rows,) or str, default=None
-            Labels; as in `fit`.
-        classes : array-like of shape (n_classes,), default=None
-            All classes that will ever occur; needed in the first call.
-        sample_weight : array-like of shape (n_rows,) or str, default=None
-            Non-negative weights of the rows; as in `fit`.
+        y : ndarray of shape (n_rows,)
+            Labels.
+        weight : ndarray of shape (n_rows,)
+            Sample weights; a label without any is left out.
+        classes : array-like, default=None
+            All labels that will ever occur, if they are known.
 
         Returns
         -------
-        object
-            Itself.
+        Classes
 
         Raises
         ------
         ValueError
-            If the first call lacks `classes`, or y holds a class not among them.
+            If there are fewer than two.
         """
-        self._validate_params()
-        if classes is None and not hasattr(self, "classes_"):
-            raise ValueError("classes must be passed on the first call to partial_fit.")
-        return self._partial_fit(X, y, sample_weight, classes)
+        labels = np.unique(y[weight > 0] if classes is None else classes)
+        if len(labels) < 2:
+            raise ValueError(
+                "Expected at least two classes, but all rows of positive weight are of one "
+                f"class, {labels.tolist()}."
+            )
+        return cls(labels, np.ones(len(labels)))
 
-    def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Raw predictions.
+    def check_same(self, classes: Any) -> None:
+        """Raise unless classes that a later call names are these.
 
         Parameters
         ----------
-        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
-            Features as in `fit`.
+        classes : array-like or None
+            What the call names.
 
-        Returns
-        -------
-        ndarray of shape (n_rows,) or (n_rows, n_classes)
-            Log-odds of ``classes_[1]`` for two classes, else one number per class.
+        Raises
+        ------
+        ValueError
+            If they differ.
         """
-        raw = self._raw(X)
-        return raw[:, 0] if raw.shape[1] == 1 else raw
+        if classes is not None and not np.array_equal(np.unique(classes), self.labels):
+            raise ValueError(
+                f"classes={list(classes)} differs from the classes of the first call, "
+                f"{self.labels.tolist()}."
+            )
 
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Probabilities of the classes.
+    def encode(self, y: NDArray[Any], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Positions of labels.
 
         Parameters
         ----------
-        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
-            Features as in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_classes)
-            In the order of `classes_`.
-        """
-        raw = self._raw(X)
-        return self._loss.predict(raw)
-
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Accuracy, as ClassifierMixin; y and the weights may be named for a table on disk.
-
-        Parameters
-        ----------
-        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
-            Features as in `fit`.
-        y : array-like of shape (n_rows,) or str, default=None
-            Labels; may be omitted for a FieldFolder that holds them.
-        sample_weight : array-like of shape (n_rows,) or str, default=None
-            Non-negative weights of the rows.
-
-        Returns
-        -------
-        float
-        """
-        return float(super().score(X, *read_target(X, y, sample_weight)))
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Most probable class of each row.
-
-        Parameters
-        ----------
-        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
-            Features as in `fit`.
+        y : ndarray of shape (n_rows,)
+            Labels.
+        weight : ndarray of shape (n_rows,)
+            Sample weights; rows without any may have other labels.
 
         Returns
         -------
         ndarray of shape (n_rows,)
-        """
-        raw = self._raw(X)
-        best = (raw[:, 0] > 0).astype(np.intp) if raw.shape[1] == 1 else raw.argmax(axis=1)
-        return self.classes_[best]
 
-    def _encode_target(
-        self,
-        y: Any,
-        weight: NDArray[np.float64],
-        *,
-        go_on: bool,
-        classes: Any = None,
-        weigh_as_before: bool = False,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Positions of the labels in `classes_`, and weights times class weights."""
-        y = column_or_1d(y, warn=True)
-        if y.dtype.kind == "f":
-            assert_all_finite(y, input_name="y")
-        check_classification_targets(y)
-        if not go_on:
-            self.classes_ = np.unique(y[weight > 0] if classes is None else classes)
-            if len(self.classes_) < 2:
-                raise ValueError(
-                    "Expected at least two classes, but all rows of positive weight are of one "
-                    f"class, {self.classes_.tolist()}."
-                )
-        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
-            raise ValueError(
-                f"classes={list(classes)} differs from the classes of the first call, "
-                f"{self.classes_.tolist()}."
-            )
-        known = np.isin(y, self.classes_)
+        Raises
+        ------
+        ValueError
+            If y holds labels that are not among these.
+        """
+        known = np.isin(y, self.labels)
         if not np.all(known | (weight == 0)):
             unseen = np.unique(y[~known]).tolist()
             raise ValueError(
                 f"y holds the classes {unseen}, which are not among classes_, "
-                f"{self.classes_.tolist()}. Name all classes in the first call of partial_fit."
+                f"{self.labels.tolist()}. Name all classes in the first call of partial_fit."
             )
-        position = np.searchsorted(self.classes_, np.where(known, y, self.classes_[0]))
-        if isinstance(self.class_weight, dict):
-            bad = {k: v for k, v in self.class_weight.items() if not 0 <= v < np.inf}
+        position = np.searchsorted(self.labels, np.where(known, y, self.labels[0]))
+        return position.astype(np.float64)
+
+    def weighed(
+        self, position: NDArray[np.float64], weight: NDArray[np.float64], class_weight: Any
+    ) -> Classes:
+        """The same labels with the weights that a parameter means for some rows.
+
+        Parameters
+        ----------
+        position : ndarray of shape (n_rows,)
+            Positions of the rows' labels.
+        weight : ndarray of shape (n_rows,)
+            Sample weights.
+        class_weight : dict, "balanced" or None
+            As scikit-learn's classifiers take it.
+
+        Returns
+        -------
+        Classes
+
+        Raises
+        ------
+        ValueError
+            If a weight is negative or not finite.
+        """
+        if isinstance(class_weight, dict):
+            bad = {k: v for k, v in class_weight.items() if not 0 <= v < np.inf}
             if bad:
                 raise ValueError(f"class_weight must hold finite weights >= 0, got {bad}.")
-        counted = weight > 0
-        if weigh_as_before:
-            before: NDArray[np.float64] = self._class_weights
-            return position.astype(np.float64), weight * before[position]
-        self._class_weights: NDArray[np.float64] = np.ones(len(self.classes_))
-        if self.class_weight is not None and counted.any():
-            present = np.unique(position[counted])
-            by_class = np.ones(len(self.classes_))
-            by_class[present] = compute_class_weight(
-                self.class_weight,
-                classes=self.classes_[present],
-                y=self.classes_[position[counted]],
+        weights, counted = np.ones(len(self.labels)), weight > 0
+        if class_weight is not None and counted.any():
+            codes = position[counted].astype(np.intp)
+            present = np.unique(codes)
+            weights[present] = compute_class_weight(
+                class_weight,
+                classes=self.labels[present],
+                y=self.labels[codes],
                 sample_weight=weight[counted],
             )
-            weight = weight * by_class[position]
-            self._class_weights = by_class
-        return position.astype(np.float64), weight
-
-    def _make_loss(self, target: NDArray[np.float64], weight: NDArray[np.float64]) -> Loss:
-        n_classes = len(self.classes_)
-        return BinaryLogLoss() if n_classes == 2 else MultinomialLogLoss(n_classes)
-
-    def _strata(self, target: NDArray[np.float64]) -> NDArray[np.float64] | None:
-        """Classes to hold out in equal shares, if every class can be divided."""
-        counts = np.unique(target, return_counts=True)[1]
-        return target if counts.min() >= 2 and len(target) >= 20 * len(counts) else None
+        return replace(self, weights=weights)
 
 
-@estimator
-class FieldRegressorMixin(RegressorMixin):
-    """Regression by least squares.
+def check_labels(y: Any) -> NDArray[Any]:
+    """Return labels as an array, or raise.
 
     Parameters
     ----------
-    y_range : tuple of (float, float) or None
-        Open interval in which all predictions lie, by a sigmoid; a little wider than
-        the ratings' own range, since its ends are reached only in the limit.
+    y : array-like of shape (n_rows,)
+        Labels; a column is taken with scikit-learn's usual warning.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+
+    Raises
+    ------
+    ValueError
+        If they are not one-dimensional, not finite, or numbers as of a regression.
     """
+    y = column_or_1d(y, warn=True)
+    if y.dtype.kind == "f":
+        assert_all_finite(y, input_name="y")
+    check_classification_targets(y)
+    return y
 
-    y_range: tuple[float, float] | None = None
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"y_range": [None, tuple, list]}
+def check_regression_target(y: Any) -> NDArray[np.float64]:
+    """Return a numeric target as float64, or raise.
 
-    def _validate_params(self) -> None:
-        super()._validate_params()
-        if self.y_range is not None:
-            numbers = [end for end in self.y_range if isinstance(end, Real)]
-            if len(self.y_range) != 2 or len(numbers) != 2 or not numbers[0] < numbers[1]:
-                raise ValueError(
-                    f"y_range must be two numbers (low, high) with low < high, got {self.y_range}."
-                )
+    Parameters
+    ----------
+    y : array-like of shape (n_rows,)
+        Target; a column is taken with scikit-learn's usual warning.
 
-    @available_if(_takes_steps)
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Take one pass over the rows at hand, from wherever the model stands.
+    Returns
+    -------
+    ndarray of shape (n_rows,)
 
-        The first call fits the encoder and fixes bins and scales, that of the target too.
-        Later, new categories get rows of the table, which leaves the rows of others as they
-        are. X that a FieldEncoder has encoded may come with the schema of its own
-        `partial_fit`.
-
-        Parameters
-        ----------
-        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
-            Features, as in `fit`.
-        y : array-like of shape (n_rows,) or str, default=None
-            Target; as in `fit`.
-        sample_weight : array-like of shape (n_rows,) or str, default=None
-            Non-negative weights of the rows; as in `fit`.
-
-        Returns
-        -------
-        object
-            Itself.
-        """
-        return self._partial_fit(X, y, sample_weight)
-
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Coefficient of determination, as RegressorMixin; columns may be named, as in `fit`.
-
-        Parameters
-        ----------
-        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
-            Features as in `fit`.
-        y : array-like of shape (n_rows,) or str, default=None
-            Target; may be omitted for a FieldFolder that holds it.
-        sample_weight : array-like of shape (n_rows,) or str, default=None
-            Non-negative weights of the rows.
-
-        Returns
-        -------
-        float
-        """
-        return float(super().score(X, *read_target(X, y, sample_weight)))
-
-    def predict(self, X: Any) -> NDArray[np.float64]:
-        """Expected target of each row.
-
-        Parameters
-        ----------
-        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
-            Features as in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n_rows,)
-        """
-        raw = self._raw(X)
-        return self._loss.predict(raw)
-
-    def _encode_target(
-        self,
-        y: Any,
-        weight: NDArray[np.float64],
-        *,
-        go_on: bool,
-        classes: Any = None,
-        weigh_as_before: bool = False,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Target as float64."""
-        return check_regression_target(y), weight
-
-    def _make_loss(self, target: NDArray[np.float64], weight: NDArray[np.float64]) -> Loss:
-        if self.y_range is None:
-            return SquaredError.of_target(target, weight)
-        low, high = (float(end) for end in self.y_range)
-        if target.min() < low or target.max() > high:
-            raise ValueError(
-                f"y holds values from {target.min():g} to {target.max():g}, outside "
-                f"y_range={self.y_range}. Widen the range."
-            )
-        return SquaredError.of_target(target, weight, (low, high))
-
-    def _strata(self, target: NDArray[np.float64]) -> None:
-        return None
+    Raises
+    ------
+    ValueError
+        If the target is not one-dimensional, not numeric, or holds NaN or infinity.
+    """
+    y = column_or_1d(y, warn=True)
+    y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y", ensure_min_samples=0)
+    if np.any(np.abs(y) > 1e100):
+        row = int(np.argmax(np.abs(y)))
+        raise ValueError(
+            f"y holds {y[row]:g} at row {row}; expected numbers up to 1e100, whose squares can be "
+            "summed. Rescale the target."
+        )
+    return y

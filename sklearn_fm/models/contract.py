@@ -5,7 +5,10 @@ No loss, link, optimizer or device; subclasses say how embeddings interact.
 
 from __future__ import annotations
 
-from typing import cast
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +18,26 @@ from ..layers.functional import pairwise_sum, pool_slots
 from ..layers.mlp import MLP
 from ..schema import FieldSchema
 
-__all__ = ["FieldModel"]
+__all__ = ["Defaults", "FieldModel", "Table"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """SHIM"""
+
+    width: int
+    prior: str
+    accumulators: int = 1
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """SHIM"""
+
+    learning_rate: float
+    priors: dict[str, float]
+    dense_floats: float = 0.0
+    needs_batches: bool = False
 
 
 class FieldModel(nn.Module):
@@ -67,6 +89,27 @@ class FieldModel(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_outputs))
         self.linear = LinearTerm(schema.table_size, n_outputs)
         self.embedding = FieldEmbedding(schema.table_size, embedding_dim)
+
+    top_rate: ClassVar[float] = 0.2
+
+    @classmethod
+    def tables(cls, schema: FieldSchema, n_outputs: int, **own: Any) -> dict[str, Table]:
+        return {
+            "linear": Table(n_outputs, "linear"),
+            "embedding": Table(own.get("embedding_dim", 16), "embedding"),
+        }
+
+    @classmethod
+    def defaults(cls, schema: FieldSchema, n_slots: float, **own: Any) -> Defaults:
+        K, hidden = own.get("embedding_dim", 16), tuple(own.get("hidden_layer_sizes", ()))
+        pairs = max(n_slots * (n_slots - 1) / 2, 1.0)
+        widths = [schema.n_fields * K, *hidden, own.get("n_outputs", 1)]
+        return Defaults(
+            min(cls.top_rate, 1.5 / n_slots),
+            {"linear": n_slots, "embedding": 2 * math.sqrt(pairs * K)},
+            float(sum(a * b for a, b in pairwise(widths))) if hidden else 0.0,
+            bool(own.get("dropout", 0) > 0 or own.get("batch_norm", False)),
+        )
 
     def from_pairs(self, pairs: Tensor) -> Tensor:
         """Contribution of the pairwise sums to the raw prediction.

@@ -55,6 +55,7 @@ class MF(FieldModel):
     """
 
     positional = True
+    top_rate = 0.05
 
     def __init__(
         self,

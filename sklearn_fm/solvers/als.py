@@ -1,4 +1,4 @@
-"""Block coordinate descent for squared loss: each index's vector and weight in closed form.
+"""Solver "als": block coordinate descent for squared loss, each index's block in closed form.
 
 The objective is that of the gradient solvers, sum_i w_i e_i^2 / 2 + l2_linear/2 |w|^2 +
 l2_embedding/2 |V|^2.
@@ -6,16 +6,33 @@ l2_embedding/2 |V|^2.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
 
+from ..models.contract import FieldModel
+from ..training.threads import limit_threads
+from .blocks.preparing import (
+    find_refusal,
+    format_record,
+    in_order,
+    read_module,
+    refuse_change,
+    table_of_blocks,
+    write_module,
+)
 from .blocks.table import BlockTable
+from .fitted import Fitted, Outcome, fitted_module
+from .problem import Problem, mean_fields
+from .start import StartValues, check_tables, stops_early
 
-__all__ = ["Descent", "Watched", "descend"]
+__all__ = ["ALSSolver", "Descent", "Watched", "descend"]
 
 
 class Watched:
@@ -168,3 +185,147 @@ def descend(
     if watched is None:
         return now
     return replace(now, bias=best.bias, table=best.table, best_sweep=best.best_sweep)
+
+
+@dataclass(frozen=True)
+class ALSSolver:
+    """Alternating least squares, along a path of priors while validation rows gain."""
+
+    name: str = "als"
+
+    def refuses(self, problem: Problem) -> str | None:
+        """Why the problem is not for this solver.
+
+        Parameters
+        ----------
+        problem : Problem
+            What to fit.
+
+        Returns
+        -------
+        str or None
+            A sentence for the user; None if it can be fitted.
+        """
+        is_class = problem.task.kind == "classes"
+        return find_refusal(
+            problem, self.name, {"minimizes squared error, so it fits no classes": is_class}
+        )
+
+    def fit(self, problem: Problem, before: Fitted | None = None, reason: str = "") -> Outcome:
+        """Fit the problem.
+
+        Parameters
+        ----------
+        problem : Problem
+            What to fit.
+        before : Fitted, default=None
+            What to go on from; left as it is.
+        reason : str, default=""
+            Why this solver was chosen.
+
+        Returns
+        -------
+        Outcome
+
+        Raises
+        ------
+        ValueError
+            If the fit before is no start for this one.
+        FloatingPointError
+            If numbers become infinite or NaN.
+        """
+        refuse_change(problem, self.name, before)
+        with limit_threads(1):  # of BLAS, whose sums depend on their number
+            return self._fit(in_order(problem), before, reason)
+
+    def _fit(self, problem: Problem, before: Fitted | None, reason: str) -> Outcome:
+        options, rng, weight = problem.options, problem.rng, problem.weight
+        loss = problem.task.make_loss(problem.target, weight, ranged=False)
+        loss = loss if before is None else before.loss
+        spec = problem.spec if before is None else before.spec.under(problem.spec.schema)
+        seed = int(rng.randint(2**31 - 1))
+        y = loss.encode(problem.target)
+        check_tables(spec, 6, mean_fields(problem.rows))
+        module = spec.build()
+        bias = np.average(y, weights=weight, keepdims=True)
+        StartValues(spec, bias, seed, before=before)(module)
+        start = Descent(float(module.bias.detach()[0]), read_module(module))
+        given = spec.defaults(mean_fields(problem.rows)).priors
+        relaxed = tuple(name for name in given if options.l2[name] == "auto")
+        prior = {
+            name: value if name in relaxed else float(options.l2[name])
+            for name, value in given.items()
+        }
+
+        def conclude(
+            now: Descent, module: FieldModel, history: pd.DataFrame, n_epochs: int
+        ) -> Fitted:
+            write_module(module, now.table[None], [now.bias])
+            return fitted_module(
+                module,
+                spec=spec,
+                task=problem.task,
+                loss=loss,
+                solver=self.name,
+                reason=reason,
+                history=history,
+                n_epochs=n_epochs,
+                first_schema=spec.schema if before is None else before.first_schema,
+            )
+
+        def table_at(rows: object, y: NDArray[np.float64]) -> BlockTable:
+            block_table = table_of_blocks(problem, rows)
+            block_table.set_residuals(y - start.bias, np.ones(len(y)))
+            return block_table
+
+        def on_sweep(now: Descent) -> bool:
+            if options.verbose:
+                print(format_record(now.records[-1]))
+            if problem.on_epoch is None:
+                return False
+            history = pd.DataFrame(now.records)
+            return problem.on_epoch(
+                lambda: conclude(now, copy.deepcopy(module), history, now.best_sweep)
+            )
+
+        rows: slice | NDArray[np.intp] = slice(None)
+        held_out, watched, can_refit = None, None, False
+        if problem.watch is not None:
+            watch = problem.watch
+            held_out = watch.rows, loss.encode(watch.target), watch.weight
+        elif stops_early(problem, self.name):
+            parts = train_test_split(
+                np.arange(len(y)), test_size=options.validation_fraction, random_state=rng
+            )
+            rows, out = (np.sort(part) for part in parts)
+            held_out, can_refit = (problem.rows[out], y[out], weight[out]), options.refit
+        if held_out is not None:
+            watched = Watched(table_of_blocks(problem, held_out[0]), *held_out[1:])
+        found = descend(
+            table_at(problem.rows[rows], y[rows]),
+            weight[rows],
+            start,
+            [prior] * options.max_epochs,
+            tol=options.tol,
+            watched=watched,
+            relaxed=relaxed if watched is not None else (),
+            patience=options.patience,
+            on_sweep=on_sweep,
+        )
+        history = pd.DataFrame(found.records)
+        best, warning = found, None
+        if can_refit and found.best_sweep and found.stopped_by is None:
+            repeated = [
+                {name: record[f"l2_{name}"] for name in prior}
+                for record in found.records[: found.best_sweep]
+            ]
+            best = descend(table_at(problem.rows, y), weight, start, repeated)
+            again = pd.DataFrame(best.records).assign(phase="refit")
+            history = pd.concat([history.assign(phase="search"), again], ignore_index=True)
+        elif not found.converged and found.stopped_by is None:
+            warning = (
+                f"als did not converge in max_epochs={options.max_epochs} sweeps. Raise max_epochs "
+                "or tol, or strengthen the priors."
+            )
+        fitted = conclude(best, module, history, found.best_sweep)
+        return Outcome(fitted, found.stopped_by or best.stopped_by, warning)

@@ -36,7 +36,7 @@ from .threads import limit_threads
 _WORTH_THREADS = 1e8
 _CHEAP_COPY = 2**22  # numbers, 16 MB
 
-__all__ = ["Outcome", "Plan", "split_rows", "train_gradient"]
+__all__ = ["Plan", "Trained", "split_rows", "train_gradient"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Plan:
 
 
 @dataclass
-class Outcome:
+class Trained:
     """What came of a training, beside the model trained in place.
 
     Attributes
@@ -93,7 +93,7 @@ def train_gradient(
     split: tuple[NDArray[np.intp], NDArray[np.intp]] | None = None,
     valid: Rows | None = None,
     stepper_state: dict[str, Any] | None = None,
-) -> Outcome:
+) -> Trained:
     """Train by steps on mini-batches.
 
     Parameters
@@ -119,7 +119,7 @@ def train_gradient(
 
     Returns
     -------
-    Outcome
+    Trained
     """
     train = rows
     if split is not None:
@@ -168,7 +168,7 @@ def train_gradient(
         if isinstance(failed, DivergenceError):
             restart()
     state = net.stepper_.state() if plan.keep_state else None
-    return Outcome(history, n_epochs, stopped_by=stopped_by, stepper_state=state)
+    return Trained(history, n_epochs, stopped_by=stopped_by, stepper_state=state)
 
 
 def split_rows(rows: Rows, split: tuple[NDArray[np.intp], NDArray[np.intp]]) -> tuple[Rows, Rows]:

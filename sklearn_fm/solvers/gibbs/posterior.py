@@ -67,11 +67,14 @@ class Raw(NamedTuple):
         Which rows.
     mean, variance : ndarray of shape (n_rows, n_draws, n_outputs)
         Moments given the draw: a variance is that of weights which no training row touched.
+    values : dict of ndarray of shape (n_draws, ...)
+        What the draws have besides weights, as in the posterior.
     """
 
     rows: slice
     mean: NDArray[np.float64]
     variance: NDArray[np.float64]
+    values: dict[str, NDArray[np.float64]] = {}
 
 
 class _Entries(NamedTuple):
@@ -244,7 +247,7 @@ class Posterior:
             for c in range(n_outputs):
                 args = (self.tables[:, c], self.covariances[:, c], self.values["bias"][:, c])
                 _read(entries, self.n_blocks, *args, mean[c], variance[c], workers, n_threads)
-            yield Raw(rows, np.moveaxis(mean, 0, 2), np.moveaxis(variance, 0, 2))
+            yield Raw(rows, np.moveaxis(mean, 0, 2), np.moveaxis(variance, 0, 2), self.values)
 
     def _entries(self, encoded: Any) -> _Entries:
         n_rows = encoded.shape[0]

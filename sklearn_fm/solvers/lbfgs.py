@@ -1,12 +1,15 @@
-"""A whole training by full-batch L-BFGS: validation, early stopping, a second run on all rows.
+"""Solver "lbfgs": all rows at once in float64, with validation, early stopping, a second run.
 
-The mini-batch counterpart is ``fitting``; the minimization itself is in ``lbfgs``.
+Deterministic and blind to the order of rows. The minimization itself is in ``training.lbfgs``.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import time
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,15 +18,110 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ..models.contract import FieldModel
-from .callbacks import print_record
-from .fitting import Outcome, Plan, split_rows
-from .lbfgs import minimize_lbfgs
-from .losses import Loss
-from .net import DivergenceError
-from .prediction import raw_predictions, weighted_loss
-from .rows import Rows
+from ..training.callbacks import print_record
+from ..training.fitting import Plan, Trained, split_rows
+from ..training.lbfgs import minimize_lbfgs
+from ..training.losses import Loss
+from ..training.net import DivergenceError
+from ..training.prediction import raw_predictions, weighted_loss
+from ..training.rows import Rows
+from .fitted import Fitted, Outcome
+from .gradient import found_priors
+from .merging import merge_equal_rows
+from .problem import Problem
+from .start import Start
 
-__all__ = ["train_lbfgs"]
+__all__ = ["LBFGSSolver", "train_lbfgs"]
+
+
+@dataclass(frozen=True)
+class LBFGSSolver:
+    """Full-batch L-BFGS."""
+
+    name: str = "lbfgs"
+
+    def refuses(self, problem: Problem) -> str | None:
+        """Why the problem is not for this solver.
+
+        Parameters
+        ----------
+        problem : Problem
+            What to fit.
+
+        Returns
+        -------
+        str or None
+            A sentence for the user; None if it can be fitted.
+        """
+        options = problem.options
+        if options.l1_linear:
+            return (
+                f"l1_linear={options.l1_linear} needs solver='ftrl' (or 'auto'), which alone has "
+                f"exact zeros; got solver={self.name!r}."
+            )
+        if problem.one_pass or options.callbacks or problem.spec.defaults(1.0).needs_batches:
+            return (
+                "solver='lbfgs' minimizes one fixed objective over all rows, so it has no "
+                "partial_fit, skorch callbacks, dropout or batch_norm. Use solver='auto' or "
+                "'adagrad'."
+            )
+        if problem.is_on_disk:
+            return (
+                "solver='lbfgs' takes all rows at once, but those of the folder are too many "
+                "to be in memory. Use solver='auto' or 'adagrad', or pass its X."
+            )
+        return None
+
+    def fit(self, problem: Problem, before: Fitted | None = None, reason: str = "") -> Outcome:
+        """Fit the problem.
+
+        Parameters
+        ----------
+        problem : Problem
+            What to fit.
+        before : Fitted, default=None
+            What to go on from; left as it is.
+        reason : str, default=""
+            Why this solver was chosen.
+
+        Returns
+        -------
+        Outcome
+        """
+        problem = problem.at(*merge_equal_rows(problem.rows, problem.target, problem.weight))
+        device = torch.device("cpu")
+        start = Start.of(problem, before, self.name, device=device, dtype=torch.float64)
+        conclude = partial(
+            start.fitted, problem=problem, before=before, solver=self.name, reason=reason
+        )
+
+        def on_epoch(module: FieldModel) -> bool:
+            def so_far() -> Fitted:
+                return conclude(copy.deepcopy(module), history=pd.DataFrame(), n_epochs=0)
+
+            return problem.on_epoch is not None and problem.on_epoch(so_far)
+
+        trained = train_lbfgs(
+            start.module,
+            start.loss,
+            start.rows,
+            replace(start.plan, on_epoch=None if problem.on_epoch is None else on_epoch),
+            split=start.split,
+            valid=start.valid,
+        )
+        warning = None
+        if not trained.converged and trained.stopped_by is None:
+            warning = (
+                f"lbfgs did not converge in max_epochs={problem.options.max_epochs} iterations. "
+                "Raise max_epochs or tol, or strengthen the priors."
+            )
+        fitted = conclude(
+            start.module,
+            history=trained.history,
+            n_epochs=trained.n_epochs,
+            priors=found_priors(trained, start, before),
+        )
+        return Outcome(fitted, trained.stopped_by, warning)
 
 
 def train_lbfgs(
@@ -34,7 +132,7 @@ def train_lbfgs(
     *,
     split: tuple[NDArray[np.intp], NDArray[np.intp]] | None = None,
     valid: Rows | None = None,
-) -> Outcome:
+) -> Trained:
     """Train by full-batch L-BFGS.
 
     Parameters
@@ -54,7 +152,7 @@ def train_lbfgs(
 
     Returns
     -------
-    Outcome
+    Trained
     """
     start = {name: value.clone() for name, value in model.state_dict().items()}
     train = rows
@@ -135,11 +233,11 @@ class _Descent:
         if self.best_state:
             self.model.load_state_dict(self.best_state)
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> Trained:
         """What the run came to."""
         columns = None if self.records else ["epoch", "train_loss", "seconds"]
         history = pd.DataFrame(self.records, columns=columns).assign(learning_rate=math.nan)
-        return Outcome(history, self.n_epochs, converged=self.converged, stopped_by=self.stopped_by)
+        return Trained(history, self.n_epochs, converged=self.converged, stopped_by=self.stopped_by)
 
     def _constant_loss(self) -> float:
         raw = self.model.bias.detach().expand(len(self.rows), -1).numpy()

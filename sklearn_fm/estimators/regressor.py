@@ -1,0 +1,145 @@
+"""Regressors: numbers by least squares, perhaps within a range.
+
+They know nothing of features or training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import RegressorMixin
+from sklearn.utils.metaestimators import available_if
+
+from ..solvers.problem import Task
+from .base import BaseFieldEstimator, Coding, takes_steps
+from .inputs import Source, read_target
+from .parameters import estimator
+from .targets import check_regression_target
+
+__all__ = ["FieldRegressor"]
+
+
+@estimator
+class FieldRegressor(RegressorMixin, BaseFieldEstimator):
+    """Regression by least squares.
+
+    Parameters
+    ----------
+    y_range : tuple of (float, float) or None
+        Open interval in which all predictions lie, by a sigmoid; a little wider than
+        the ratings' own range, since its ends are reached only in the limit.
+    """
+
+    y_range: tuple[float, float] | None = None
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"y_range": [None, tuple, list]}
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        if self.y_range is not None:
+            numbers = [end for end in self.y_range if isinstance(end, Real)]
+            if len(self.y_range) != 2 or len(numbers) != 2 or not numbers[0] < numbers[1]:
+                raise ValueError(
+                    f"y_range must be two numbers (low, high) with low < high, got {self.y_range}."
+                )
+
+    def _learn_coding(
+        self,
+        y: Any,
+        weight: NDArray[np.float64],
+        before: Coding | None,
+        *,
+        classes: Any = None,
+    ) -> tuple[Coding, NDArray[np.float64], NDArray[np.float64]]:
+        """Target as float64, and what it is."""
+        target = check_regression_target(y)
+        if before is not None:
+            return Coding(self._same_task(before.task)), target, weight
+        return Coding(self._make_task(target[weight > 0])), target, weight
+
+    def _same_task(self, before: Task) -> Task:
+        """The task of a fit that goes on."""
+        y_range = None if self.y_range is None else (float(self.y_range[0]), float(self.y_range[1]))
+        return replace(before, y_range=y_range)
+
+    def _make_task(self, target: NDArray[np.float64]) -> Task:
+        """What is predicted, given the target of rows that count."""
+        if self.y_range is None:
+            return Task("numbers")
+        low, high = self.y_range
+        if target.min() < low or target.max() > high:
+            raise ValueError(
+                f"y holds values from {target.min():g} to {target.max():g}, outside "
+                f"y_range={self.y_range}. Widen the range."
+            )
+        return Task("numbers", y_range=(float(low), float(high)))
+
+    def _encode_target(
+        self, y: Any, weight: NDArray[np.float64], coding: Coding
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Targets and weights of further rows, encoded as in fit."""
+        return check_regression_target(y), weight
+
+    @available_if(takes_steps)
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Take one pass over the rows at hand, from wherever the model stands.
+
+        The first call fits the encoder and fixes bins and scales, that of the target too.
+        Later, new categories get rows of the table, which leaves the rows of others as they
+        are. X that a FieldEncoder has encoded may come with the schema of its own
+        `partial_fit`.
+
+        Parameters
+        ----------
+        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
+            Features, as in `fit`.
+        y : array-like of shape (n_rows,) or str, default=None
+            Target; as in `fit`.
+        sample_weight : array-like of shape (n_rows,) or str, default=None
+            Non-negative weights of the rows; as in `fit`.
+
+        Returns
+        -------
+        object
+            Itself.
+        """
+        self._fit(Source(X, y, sample_weight), vars(self).get("_fitted"), one_pass=True)
+        return self
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Coefficient of determination, as RegressorMixin; columns may be named, as in `fit`.
+
+        Parameters
+        ----------
+        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
+            Features as in `fit`.
+        y : array-like of shape (n_rows,) or str, default=None
+            Target; may be omitted for a FieldFolder that holds it.
+        sample_weight : array-like of shape (n_rows,) or str, default=None
+            Non-negative weights of the rows.
+
+        Returns
+        -------
+        float
+        """
+        return float(super().score(X, *read_target(X, y, sample_weight)))
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """Expected target of each row.
+
+        Parameters
+        ----------
+        X : table, array, FieldArray, sparse matrix, FieldFolder, path or pyarrow Dataset
+            Features as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+        """
+        raw, fitted = self._raw(X)
+        y, y_range = fitted.model.loss.predict(raw), fitted.coding.task.y_range
+        return y if y_range is None else np.clip(y, *y_range)

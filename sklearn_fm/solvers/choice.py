@@ -1,0 +1,124 @@
+"""Which solver fits a problem, and why: the one place that knows what "auto" means."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, Protocol
+
+from .als import ALSSolver
+from .fitted import Fitted, Outcome
+from .gibbs.solver import GibbsSolver
+from .gradient import GradientSolver
+from .lbfgs import LBFGSSolver
+from .merging import MERGED_ROWS
+from .problem import Problem
+
+__all__ = ["SOLVERS", "Choice", "Solver", "choose"]
+
+# L-BFGS is the choice where a pass over all rows costs a few milliseconds.
+_SMALL_ENTRIES = 100_000
+_SMALL_WEIGHTS = 1_000_000
+
+
+class Solver(Protocol):
+    """A way to fit a problem."""
+
+    @property
+    def name(self) -> str:
+        """What the parameter `solver` calls it."""
+
+    def refuses(self, problem: Problem) -> str | None:
+        """Sentence that says why a problem is not for this solver; None if it is."""
+
+    def fit(self, problem: Problem, before: Fitted | None = None, reason: str = "") -> Outcome:
+        """Fit a problem, from the start or from what was fitted before."""
+
+
+_ALL: tuple[Solver, ...] = (
+    LBFGSSolver(),
+    *(GradientSolver(name) for name in ("adagrad", "adam", "sgd", "ftrl")),
+    ALSSolver(),
+    GibbsSolver(),
+)
+#: All solvers by name.
+SOLVERS = {solver.name: solver for solver in _ALL}
+
+
+class Choice(NamedTuple):
+    """A solver, and why this one."""
+
+    solver: Solver
+    reason: str
+
+
+def choose(problem: Problem) -> Choice:
+    """Find the solver of a problem.
+
+    Parameters
+    ----------
+    problem : Problem
+        What to fit.
+
+    Returns
+    -------
+    Choice
+
+    Raises
+    ------
+    ValueError
+        If the user asks for a solver that cannot fit the problem; the message says why.
+    """
+    asked, needs_draws = problem.options.solver, problem.task.needs_draws
+    if asked != "auto":
+        name, reason = asked, f"solver={asked!r} was asked for"
+    else:
+        name, reason = _automatic(problem)
+    if needs_draws and name != "gibbs":
+        raise ValueError(
+            f"loss='ordinal' and noise_field need solver='gibbs' (or 'auto'), got {name!r}."
+        )
+    solver = SOLVERS[name]
+    refusal = solver.refuses(problem)
+    if refusal is not None:
+        raise ValueError(refusal)
+    return Choice(solver, reason)
+
+
+def _automatic(problem: Problem) -> tuple[str, str]:
+    """What "auto" means for a problem, and why."""
+    if problem.task.needs_draws:
+        return "gibbs", f"{problem.task.needs_draws} needs draws from the posterior"
+    if problem.options.l1_linear:
+        return "ftrl", "l1_linear asks for weights of exactly 0"
+    needs = _needs_batches(problem)
+    if needs:
+        return "adagrad", f"{needs} needs mini-batches"
+    n_rows, n_columns = problem.rows.shape
+    # A model that reads fields spreads the rows of a sparse matrix out to all columns.
+    spread = problem.spec.model_class.positional
+    n_entries = math.prod((n_rows, n_columns)) if spread else problem.rows.size
+    width = problem.spec.tables()["embedding"].width
+    n_weights = problem.spec.schema.table_size * width
+    sizes = f"{n_rows:,} rows, {n_entries:,} entries and {n_weights:,} embedding weights"
+    limits = f"{MERGED_ROWS:,}, {_SMALL_ENTRIES:,} and {_SMALL_WEIGHTS:,}"
+    if n_rows <= MERGED_ROWS and n_entries <= _SMALL_ENTRIES and n_weights <= _SMALL_WEIGHTS:
+        return "lbfgs", f"{sizes} are few (up to {limits}), so all rows fit into one step"
+    return "adagrad", f"{sizes} are more than {limits}, so steps take mini-batches"
+
+
+def _needs_batches(problem: Problem) -> str | None:
+    """What only mini-batches can honour, in the user's words."""
+    options = problem.options
+    wanted = {
+        "partial_fit": problem.one_pass,
+        "early_stopping=True": options.early_stopping is True,
+        "callbacks": bool(options.callbacks),
+        "gradient_clip": options.gradient_clip is not None,
+        "unknown_dropout": options.unknown_dropout > 0,
+        "learning_rate": options.learning_rate is not None,
+        "learning_rate_schedule": options.learning_rate_schedule != "constant",
+        f"device {problem.device.type!r}": problem.device.type != "cpu",
+        "dropout or batch_norm": problem.spec.defaults(1.0).needs_batches,
+        "a table on disk": problem.is_on_disk,
+    }
+    return next((name for name, is_so in wanted.items() if is_so), None)

@@ -1,0 +1,231 @@
+"""What a solver found: weights and all that is needed to predict, to go on, and to be judged.
+
+Plain values and numpy arrays. Which X and y they are for is known to ``estimators``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from .. import __version__
+from ..models.contract import FieldModel
+from ..schema import FieldSchema
+from ..training.losses import Loss
+from ..training.prediction import pack_tables, predict_encoded
+from .gibbs.links import Link
+from .gibbs.posterior import Posterior, Raw
+from .problem import ModelSpec, Task
+
+__all__ = ["Draws", "Fitted", "Outcome", "fitted_module"]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What solver "gibbs" found besides the weights of its last draw.
+
+    Attributes
+    ----------
+    posterior : Posterior
+        Draws that are kept.
+    link : Link
+        From raw predictions by draws to predictions.
+    n_burn : int
+        First sweeps that predictions leave out.
+    convergence : DataFrame
+        Split R-hat and effective sample size of what was watched.
+    chain : dict
+        Where the chain stands, to go on from.
+    """
+
+    posterior: Posterior
+    link: Link
+    n_burn: int
+    convergence: pd.DataFrame
+    chain: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted model, without what it takes to encode X and y.
+
+    Attributes
+    ----------
+    spec : ModelSpec
+        Which module.
+    weights : dict of ndarray
+        Parameters and buffers of the module by name; views of its memory once it is built.
+    task : Task
+        What is predicted.
+    loss : Loss
+        Its link, at the scale of the first fit's target.
+    solver : str
+        Solver that was used.
+    reason : str
+        Why this one.
+    history : DataFrame
+        One row per epoch.
+    n_epochs : int
+        Epochs behind the weights.
+    first_schema : FieldSchema
+        The fields before any vocabulary grew.
+    priors : dict of float
+        Precisions where "auto" found some, by name.
+    seen_weight : float
+        Weight of all rows trained on, now and before.
+    state : dict or None
+        What the solver remembers for `partial_fit` to go on.
+    draws : Draws or None
+        Of solver "gibbs".
+    version : str
+        Version of this package that wrote it.
+    """
+
+    spec: ModelSpec
+    weights: dict[str, NDArray[Any]]
+    task: Task
+    loss: Loss
+    solver: str
+    reason: str
+    history: pd.DataFrame
+    n_epochs: int
+    first_schema: FieldSchema
+    priors: dict[str, float] = field(default_factory=dict)
+    seen_weight: float = 0.0
+    state: dict[str, Any] | None = None
+    draws: Draws | None = None
+    version: str = __version__
+
+    # -- the module ----------------------------------------------------------------------
+
+    def module(self, device: torch.device | str = "cpu") -> FieldModel:
+        """Torch module with these weights; built once.
+
+        Parameters
+        ----------
+        device : torch.device or str, default="cpu"
+            Where, if it is not built yet.
+
+        Returns
+        -------
+        FieldModel
+            In evaluation mode.
+        """
+        found = vars(self).get("_module")
+        return found if found is not None else self._build(device)
+
+    def _build(self, device: torch.device | str) -> FieldModel:
+        with _BUILDING:
+            if "_module" not in vars(self):
+                module = self.spec.build("meta")
+                state = {name: torch.from_numpy(_own(a)) for name, a in self.weights.items()}
+                module.load_state_dict(state, assign=True)
+                del state
+                self._keep(pack_tables(module.eval().to(device)))
+            return vars(self)["_module"]
+
+    def _keep(self, module: FieldModel) -> None:
+        """Hold a module whose memory the weights are views of."""
+        vars(self)["_module"] = module
+        for name, value in module.state_dict().items():
+            self.weights[name] = value.detach().cpu().numpy()
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(vars(self))
+        module = state.pop("_module", None)
+        if module is not None:  # the user may have changed it
+            values = module.state_dict().items()
+            state["weights"] = {name: value.detach().cpu().numpy() for name, value in values}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+    # -- predictions ---------------------------------------------------------------------
+
+    def raw(
+        self, encoded: Any, n_threads: int = 1, device: torch.device | str = "cpu"
+    ) -> NDArray[np.floating]:
+        """Raw predictions of encoded rows.
+
+        Parameters
+        ----------
+        encoded : FieldArray or csr_array
+            Rows encoded under the schema of `spec`.
+        n_threads : int, default=1
+            Threads for compiled kernels.
+        device : torch.device or str, default="cpu"
+            Where the module goes if it is not built yet.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, C)
+        """
+        if self.draws is None:
+            return predict_encoded(self.module(device), encoded, n_threads)
+        return np.concatenate(
+            [self.draws.link.mean(raw) for _, raw in self.raw_by_draws(encoded, n_threads)]
+        )
+
+    def raw_by_draws(self, encoded: Any, n_threads: int = 1) -> Iterator[tuple[Any, Raw]]:
+        """Rows, in pieces, with raw predictions by every draw.
+
+        Parameters
+        ----------
+        encoded : FieldArray or csr_array
+            Rows encoded under the schema of `spec`.
+        n_threads : int, default=1
+            Threads for compiled kernels.
+
+        Yields
+        ------
+        encoded : FieldArray or csr_array
+            Some of the rows.
+        raw : Raw
+            Of these.
+        """
+        assert self.draws is not None
+        for raw in self.draws.posterior.raw(encoded, n_threads):
+            yield encoded[raw.rows], raw
+
+
+class Outcome(NamedTuple):
+    """What a solver returns: what it found, what cut it short, and what the user should know."""
+
+    fitted: Fitted
+    stopped_by: BaseException | None = None  # DivergenceError, KeyboardInterrupt
+    warning: str | None = None
+
+
+def fitted_module(module: FieldModel, **values: Any) -> Fitted:
+    """Fitted that holds a trained module.
+
+    Parameters
+    ----------
+    module : FieldModel
+        Trained; laid out for prediction in place.
+    **values
+        Other attributes of Fitted.
+
+    Returns
+    -------
+    Fitted
+    """
+    fitted = Fitted(weights={}, **values)
+    fitted._keep(pack_tables(module.eval()))
+    return fitted
+
+
+_BUILDING = threading.Lock()
+
+
+def _own(array: NDArray[Any]) -> NDArray[Any]:
+    """The array, or a copy of one that torch must not write to, such as a memory map."""
+    return array if array.flags.writeable else np.array(array)

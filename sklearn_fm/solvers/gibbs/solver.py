@@ -1,0 +1,434 @@
+"""Solver "gibbs": draws from the posterior, or more draws of a chain that was fitted before.
+
+The sampler itself is in ``chain``; what predictions come of the draws, in ``links``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ...schema import FieldSchema
+from ...training.threads import limit_threads
+from ..blocks.design import Design
+from ..blocks.preparing import (
+    find_refusal,
+    format_record,
+    in_order,
+    read_module,
+    refuse_change,
+    table_of_blocks,
+    write_module,
+)
+from ..fitted import Draws, Fitted, Outcome, fitted_module
+from ..problem import ModelSpec, Options, Problem, mean_fields
+from ..start import StartValues, check_tables
+from .chain import Chain, Run, Schedule, sample
+from .convergence import effective_size, split_r_hat
+from .hyperprior import FixedPrior, Hyperprior, make_hyperprior
+from .likelihoods import count_copies
+from .links import make_link
+from .posterior import Posterior
+from .refit import redraw
+
+__all__ = ["GibbsSolver", "redraw_categories"]
+
+_MOST_R_HAT = 1.1
+_MOST_MORE = 10  # times the sweeps so far that a warning asks for
+
+
+@dataclass(frozen=True)
+class GibbsSolver:
+    """Block Gibbs sampling."""
+
+    name: str = "gibbs"
+
+    def refuses(self, problem: Problem) -> str | None:
+        """Why the problem is not for this solver.
+
+        Parameters
+        ----------
+        problem : Problem
+            What to fit.
+
+        Returns
+        -------
+        str or None
+            A sentence for the user; None if it can be fitted.
+        """
+        options, task = problem.options, problem.task
+        l2 = list(options.l2.values())
+        others = {
+            "needs no early stopping: leave it at 'auto'": options.early_stopping is True,
+            "takes l2_linear and l2_embedding both as numbers, or both as 'auto'": l2.count("auto")
+            == 1,
+            "needs an l2_linear and l2_embedding above 0, or 'auto'": 0 in l2,
+        }
+        refusal = find_refusal(problem, self.name, others)
+        if refusal is None and task.kind == "levels" and task.noise_field is not None:
+            return (
+                "loss='ordinal' fixes the noise of its latent targets, so it takes no noise_field."
+            )
+        if refusal is None and problem.watch is not None:
+            return (
+                "solver='gibbs' needs no rows to watch, so it takes no eval_set. Score the "
+                "fitted model on them."
+            )
+        return refusal
+
+    def fit(self, problem: Problem, before: Fitted | None = None, reason: str = "") -> Outcome:
+        """Draw from the posterior, or go on drawing from where the chain stands.
+
+        Parameters
+        ----------
+        problem : Problem
+            What to fit.
+        before : Fitted, default=None
+            What to go on from; left as it is.
+        reason : str, default=""
+            Why this solver was chosen.
+
+        Returns
+        -------
+        Outcome
+
+        Raises
+        ------
+        ValueError
+            If the fit before is no start for this one, or nothing is left after the burn-in.
+        FloatingPointError
+            If numbers become infinite or NaN.
+        """
+        refuse_change(problem, self.name, before)
+        with limit_threads(1):  # of BLAS, whose sums depend on their number
+            return _Sampling(in_order(problem), before, reason).run()
+
+
+class _Sampling:
+    """One fit: a chain at the rows of a problem, and what it goes on from."""
+
+    def __init__(self, problem: Problem, before: Fitted | None, reason: str) -> None:
+        self.problem, self.before, self.reason = problem, before, reason
+        options, target, weight = problem.options, problem.target, problem.weight
+        self.seed = int(problem.rng.randint(2**31 - 1))
+        loss = problem.task.make_loss(target, weight, ranged=False)
+        self.loss = loss if before is None else before.loss
+        self.schema = problem.spec.schema
+        check_tables(problem.spec, 16, mean_fields(problem.rows))  # the least number of draws
+        self.generator = np.random.default_rng(self.seed)
+        self.past = before.draws if before is not None else None
+        if self.past is not None:  # the same numbers again would couple the chain to its past
+            self.generator.bit_generator.state = self.past.chain["generator"]
+        link = make_link(problem.task, self.loss, self.schema)
+        likelihood = link.likelihood(problem.rows, target, weight)
+        self.link = link.after(problem.rows)
+        first = table_of_blocks(problem, problem.rows)
+        self.design = design = first.design
+        tables = [
+            first,
+            *(table_of_blocks(problem, design) for _ in range(len(likelihood.bias) - 1)),
+        ]
+        self.pair_slots = problem.spec.arguments.get("pair_slots", False)
+        scale = _prior_scale(problem)
+        self.chain = Chain(
+            tables,
+            likelihood,
+            [_make_hyperprior(options, design, scale) for _ in tables],
+            unit=getattr(self.loss, "scale", 1.0),
+        )
+        likelihood.start(tables)
+        self.digest = _digest(problem, design, self.pair_slots)
+        if self.past is not None:
+            _load_chain(self.chain, self.past.chain, self.schema, self.generator)
+        elif before is not None:
+            spec = before.spec.under(self.schema)
+            module = spec.build()
+            StartValues(spec, np.zeros(1), self.seed, before=before)(module)
+            first.write(read_module(module)[design.indices])
+        else:
+            for table in tables:
+                blocks = np.zeros((design.n_blocks, len(scale)))
+                blocks[:, :-1] = self.generator.normal(0, scale[:-1], blocks[:, :-1].shape)
+                table.write(blocks)
+
+    def run(self) -> Outcome:
+        """Sample, and collect what came of it."""
+        options, past = self.problem.options, self.past
+        goes_on = past is not None and past.chain["digest"] == self.digest
+        burn = options.n_sweeps // 10 if options.n_burn == "auto" else options.n_burn
+        if not goes_on and burn >= options.n_sweeps:
+            raise ValueError(
+                f"n_burn={options.n_burn} must be less than n_sweeps={options.n_sweeps}, or "
+                "nothing is left to predict by."
+            )
+        history_before = self.before.history if self.before is not None else pd.DataFrame()
+        burnt = past.n_burn if past is not None else 0
+        schedule = Schedule(
+            options.n_sweeps,
+            n_burn=max(burnt - len(history_before), 0) if goes_on else burn,
+            thin=None if options.thin == "auto" else options.thin,
+            on_sweep=self._on_sweep,
+        )
+        run = sample(self.chain, schedule, self.generator)
+        if run.stopped_by is not None and not run.records:
+            raise run.stopped_by  # before anything was drawn
+        draws = self._collect(run)
+        history, probes, makeshift = pd.DataFrame(run.records), run.probes, run.makeshift
+        if goes_on:
+            assert past is not None
+            if not past.chain["makeshift"]:  # real draws stay, and need no makeshift one
+                draws = past.posterior if makeshift else past.posterior.extended(draws)
+                makeshift = False
+            probes = np.concatenate([past.chain["probes"], probes])
+            history["sweep"] += len(history_before)
+            history = pd.concat([history_before, history], ignore_index=True)
+        burnt = burnt if goes_on else burn
+        convergence = _convergence(history, probes, burnt)
+        fitted = self._fitted(
+            draws,
+            history,
+            convergence=convergence,
+            n_burn=burnt,
+            chain=self._state(probes, makeshift),
+        )
+        return Outcome(fitted, run.stopped_by, _complaint(convergence, len(history), burnt))
+
+    def _collect(self, run: Run) -> Posterior:
+        return Posterior.of_draws(run.draws, self.design, self.schema, pair_slots=self.pair_slots)
+
+    def _on_sweep(self, record: dict[str, float]) -> bool:
+        if self.problem.options.verbose:
+            print(format_record(record))
+        if self.problem.on_epoch is None:
+            return False
+        draw = self.chain.draw()
+
+        def so_far() -> Fitted:
+            now = self._collect(Run(draws=[draw]))
+            nothing = _convergence(pd.DataFrame(), np.empty((0, 0)), 0)
+            return self._fitted(
+                now, pd.DataFrame([record]), convergence=nothing, n_burn=0, chain={}
+            )
+
+        return self.problem.on_epoch(so_far)
+
+    def _fitted(self, posterior: Posterior, history: pd.DataFrame, **found: Any) -> Fitted:
+        before, problem = self.before, self.problem
+        return publish(
+            posterior,
+            problem.spec,
+            self.seed,
+            draws={"link": self.link, **found},
+            task=problem.task,
+            loss=self.loss,
+            solver="gibbs",
+            reason=self.reason,
+            history=history,
+            n_epochs=len(history),
+            first_schema=self.schema if before is None else before.first_schema,
+        )
+
+    def _state(self, probes: NDArray[np.float64], makeshift: bool) -> dict[str, Any]:
+        """What a later fit needs to go on."""
+        chain = self.chain
+        return {
+            "digest": self.digest,
+            "schema": self.schema,
+            "indices": self.design.indices,
+            "blocks": [table.read() for table in chain.block_tables],
+            "priors": [prior.state() for prior in chain.hyperpriors],
+            "values": chain.likelihood.values(),
+            "probes": probes,
+            "makeshift": makeshift,
+            "generator": self.generator.bit_generator.state,
+        }
+
+
+def publish(
+    posterior: Posterior, spec: ModelSpec, seed: int, *, draws: dict[str, Any], **values: Any
+) -> Fitted:
+    """Fitted that predicts by draws; its module has the weights of the last one.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        Draws.
+    spec : ModelSpec
+        Module of one output; that of several has vectors of its own for each.
+    seed : int
+        Of weights that no draw has.
+    draws : dict
+        Other attributes of Draws.
+    **values
+        Other attributes of Fitted.
+
+    Returns
+    -------
+    Fitted
+    """
+    bias = posterior.values["bias"][-1]
+    dim = posterior.tables.shape[3] - 1
+    arguments = {**spec.arguments, "embedding_dim": len(bias) * dim}
+    spec = ModelSpec(spec.model_class, posterior.schema, len(bias), arguments)
+    module = spec.build()
+    StartValues(spec, bias, seed)(module)
+    write_module(module, posterior.tables[-1][:, posterior.positions], bias)
+    return fitted_module(module, spec=spec, draws=Draws(posterior, **draws), **values)
+
+
+def redraw_categories(
+    fitted: Fitted,
+    encoded: Any,
+    target: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    field: str,
+    rng: np.random.RandomState,
+) -> Fitted:
+    """Draw the blocks of a field's categories anew, all else as it is in each draw.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        By this solver, of one output.
+    encoded : FieldArray of shape (n_rows, n_columns)
+        All rows of the categories that occur in them, under a schema that may have grown.
+    target, weight : ndarray of shape (n_rows,)
+        Their targets and weights, all of these above 0.
+    field : str
+        Field of one category per row.
+    rng : numpy.random.RandomState
+        Source of randomness.
+
+    Returns
+    -------
+    Fitted
+
+    Raises
+    ------
+    ValueError
+        If rows have an unknown category.
+    """
+    draws = fitted.draws
+    assert draws is not None
+    schema = encoded.require_schema()
+    posterior = draws.posterior.grown(schema)
+    seed = int(rng.randint(2**31 - 1))
+    if "noise_precision" not in posterior.values:  # latent targets: as in fit
+        copies = count_copies(weight)
+        repeated = np.repeat(np.arange(len(weight)), copies)
+        encoded, target = encoded[repeated], target[repeated]
+        weight = (weight / copies)[repeated]
+    targets = draws.link.targets(posterior, encoded, target, weight)
+    posterior = redraw(posterior, encoded, field, targets, np.random.default_rng(seed))
+    drawn = np.flatnonzero(posterior.positions < posterior.n_blocks)
+    last = posterior.tables[-1, 0, posterior.positions[drawn]].astype(np.float64)
+    state = {"digest": None, "schema": schema, "indices": drawn, "blocks": [last]}
+    found = {
+        "link": draws.link,
+        "n_burn": draws.n_burn,
+        "convergence": draws.convergence,
+        "chain": draws.chain | state,
+    }
+    names = ("task", "loss", "solver", "reason", "history", "n_epochs", "first_schema")
+    values = {name: getattr(fitted, name) for name in names}
+    return publish(posterior, fitted.spec, seed, draws=found, **values)
+
+
+def _make_hyperprior(options: Options, design: Design, scale: NDArray[np.float64]) -> Hyperprior:
+    n_priors, dim = len(design.prior_names), len(scale)
+    if options.l2_embedding == "auto" or options.l2_linear == "auto":
+        return make_hyperprior(options.hyperprior, n_priors, dim, options.hyperprior_scale * scale)
+    precision = np.append(np.full(dim - 1, options.l2_embedding), options.l2_linear)
+    return FixedPrior(n_priors, precision.astype(np.float64))
+
+
+def _prior_scale(problem: Problem) -> NDArray[np.float64]:
+    """Standard deviations of [v | w] that give a row's pairwise term one of 1/2, its linear 1."""
+    embedding_dim = problem.spec.arguments["embedding_dim"]
+    fields = mean_fields(problem.rows)
+    pairs = max(fields * (fields - 1) / 2, 1.0)
+    of_vectors = (0.25 / (pairs * embedding_dim)) ** 0.25
+    return np.append(np.full(embedding_dim, of_vectors), fields**-0.5)
+
+
+def _digest(problem: Problem, design: Design, pair_slots: bool) -> str:
+    """Hash of all that makes the posterior what it is; draws under another are of another one."""
+    options, task = problem.options, problem.task
+    arrays = design.indices, design.starts, design.rows, design.values
+    settings = (
+        options.l2_linear,
+        options.l2_embedding,
+        options.hyperprior,
+        options.hyperprior_scale,
+        task.noise_field,
+        task.kind,
+    )
+    everything = arrays, problem.target, problem.weight, design.linear_values, pair_slots, settings
+    return str(joblib.hash(everything))
+
+
+def _load_chain(
+    chain: Chain, before: dict[str, Any], schema: FieldSchema, generator: np.random.Generator
+) -> None:
+    """Go on from where a chain stood; blocks that it lacks are drawn from their priors."""
+    start_bias = chain.likelihood.bias.copy()
+    chain.likelihood.load_values(before["values"])
+    n_rows = before["schema"].table_size
+    now = np.arange(n_rows)
+    for first, first_now, count in schema.rows_kept(before["schema"]) or ():
+        now[first : first + count] = np.arange(first_now, first_now + count)
+    pairs = zip(chain.block_tables, chain.hyperpriors, strict=True)
+    for c, (block_table, prior) in enumerate(pairs):
+        prior.load_state(before["priors"][c])
+        design = block_table.design
+        covariance = np.linalg.inv(prior.precision)
+        normal = generator.standard_normal((design.n_blocks, len(covariance[0]), 1))
+        spread = (np.linalg.cholesky(covariance)[design.prior_of] @ normal)[:, :, 0]
+        table = np.full((schema.table_size, spread.shape[1]), np.nan)
+        table[now[before["indices"]]] = before["blocks"][c]
+        known = table[design.indices]
+        drawn = prior.mean[design.prior_of] + spread
+        step = chain.likelihood.bias[c] - start_bias[c]
+        block_table.set_residuals(block_table.residuals() - step, 1.0)
+        block_table.write(np.where(np.isnan(known), drawn, known))
+
+
+def _convergence(history: pd.DataFrame, probes: NDArray[np.float64], n_burn: int) -> pd.DataFrame:
+    """Split R-hat and effective sample size of what is watched; empty after too few sweeps."""
+    watched = [c for c in ("train_loss", "noise_precision") if c in history]
+    rows = {}
+    if len(history) - n_burn >= 4:
+        trace = history[watched].to_numpy()[n_burn:]
+        for name, r_hat, size in zip(
+            watched, split_r_hat(trace), effective_size(trace), strict=True
+        ):
+            rows[name] = (r_hat, size)
+        r_hats, sizes = split_r_hat(probes[n_burn:]), effective_size(probes[n_burn:])
+        rows["predictions"] = (np.quantile(r_hats, 0.9), np.quantile(sizes, 0.1))
+    return pd.DataFrame(rows.values(), index=list(rows), columns=["r_hat", "effective_size"])
+
+
+def _complaint(convergence: pd.DataFrame, n_sweeps: int, n_burn: int) -> str | None:
+    """What to tell the user if predictions have not converged."""
+    n_kept = n_sweeps - n_burn
+    if not len(convergence):
+        return (
+            f"{n_kept} sweep(s) after the burn-in are too few to tell whether predictions have "
+            "converged; take some hundred."
+        )
+    r_hat = convergence["r_hat"]["predictions"]
+    if r_hat <= _MOST_R_HAT:
+        return None
+    ratio = min((r_hat**2 - 1) / (_MOST_R_HAT**2 - 1), _MOST_MORE + 1.0)
+    more = max(math.ceil((ratio - 1) * n_kept / 10) * 10, 10)
+    return (
+        f"Predictions by {n_sweeps} sweeps have not converged: their R-hat is {r_hat:.2f}, "
+        f"expected at most {_MOST_R_HAT}. They may well be good already; to be sure run about "
+        f"{more} sweeps more, by set_params(warm_start=True, n_sweeps={more}) and fit again."
+    )

@@ -1,0 +1,372 @@
+"""Where a descent starts: module, loss, rows on the device, priors, rows held out.
+
+The same for mini-batches and for full batches. How to go on from there is told in ``gradient`` and
+``lbfgs``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+
+from ..models.contract import FieldModel
+from ..training.fitting import Plan
+from ..training.loading import make_rows
+from ..training.losses import Loss
+from ..training.options import StepOptions
+from ..training.rows import Rows
+from ..training.rules import ROW_RULES
+from .fitted import Fitted, fitted_module
+from .memory import check_memory
+from .problem import ModelSpec, Pretrained, Problem, mean_fields
+
+__all__ = ["Start", "StartValues", "check_tables", "learning_rate", "stops_early"]
+
+_STOP_EARLY_ROWS = 1_000
+#: Copies of the tables that a solver holds: weights, its state, the best weights.
+_COPIES = {"adagrad": 2, "sgd": 2, "ftrl": 3, "adam": 4, "lbfgs": 2 * 25}
+
+
+@dataclass(frozen=True)
+class StartValues:
+    """Sets a module to where training starts, as often as it is called.
+
+    Attributes
+    ----------
+    spec : ModelSpec
+        Which module.
+    bias : ndarray of shape (C,)
+        Raw prediction of least loss if it must be the same for all rows.
+    seed : int
+        Of the values drawn.
+    pretrained : Pretrained or None
+        Vectors brought along.
+    before : Fitted or None
+        Whose weights to start from; rows for categories that are new since are drawn.
+    """
+
+    spec: ModelSpec
+    bias: NDArray[np.float64]
+    seed: int
+    pretrained: Pretrained | None = None
+    before: Fitted | None = None
+
+    def __call__(self, module: FieldModel) -> None:
+        """Set all weights.
+
+        Parameters
+        ----------
+        module : FieldModel
+            Of this spec; on any device, of any type.
+        """
+        if module.bias.device.type != "cpu" or module.bias.dtype != torch.float32:
+            drawn = self.spec.build()  # generators are bound to a device, numbers to a type
+            self(drawn)
+            module.load_state_dict(drawn.state_dict())
+            return
+        if self.before is None:
+            self._draw(module, self.bias, self.seed)
+            return
+        old = self.before.module()
+        if old.schema == module.schema:
+            module.load_state_dict(old.state_dict())
+            return
+        # With a seed of its own, lest a new row start where another one did.
+        bias = old.bias.detach().cpu().numpy()
+        self._draw(module, bias, self.seed + old.schema.table_size)
+        module.take_over(old)
+
+    def _draw(self, module: FieldModel, bias: NDArray[np.floating], seed: int) -> None:
+        module.reset_parameters(torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            module.bias.copy_(torch.from_numpy(np.array(bias)))
+            if self.pretrained is not None:
+                rows, vectors = (torch.from_numpy(part) for part in self.pretrained[:2])
+                module.embedding.weight[rows] = vectors.to(module.embedding.weight)
+
+
+@dataclass
+class Start:
+    """All that a descent needs, besides its own way to take steps.
+
+    Attributes
+    ----------
+    module : FieldModel
+        At its start values; trained in place.
+    spec : ModelSpec
+        Which module.
+    loss : Loss
+        What is minimized.
+    plan : Plan
+        Step sizes, penalties, stopping.
+    rows : Rows
+        All rows for training.
+    generator : torch.Generator
+        Source of randomness, on the CPU.
+    restart : callable
+        Puts the start values back.
+    split : tuple of ndarray of int or None
+        Positions of the rows to train on and of those held out to stop early.
+    valid : Rows or None
+        Rows to watch that are no part of `rows`.
+    mean_weight : float
+        Weights are trained with mean 1; this was their mean.
+    seen_weight : float
+        Weight of all rows trained on, now and before.
+    """
+
+    module: FieldModel
+    spec: ModelSpec
+    loss: Loss
+    plan: Plan
+    rows: Rows
+    generator: torch.Generator
+    restart: Callable[[], None]
+    split: tuple[NDArray[np.intp], NDArray[np.intp]] | None
+    valid: Rows | None
+    mean_weight: float
+    seen_weight: float
+
+    @classmethod
+    def of(
+        cls,
+        problem: Problem,
+        before: Fitted | None,
+        solver: str,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> Start:
+        """Prepare a descent.
+
+        Parameters
+        ----------
+        problem : Problem
+            What to fit.
+        before : Fitted or None
+            What to go on from.
+        solver : str
+            Name of the solver.
+        device : torch.device
+            Where to train.
+        dtype : torch.dtype
+            Of weights and values.
+
+        Returns
+        -------
+        Start
+        """
+        target, weight, rng = problem.target, problem.weight, problem.rng
+        total = float(weight.sum())
+        mean_weight = total / np.count_nonzero(weight)
+        loss = problem.task.make_loss(target, weight) if before is None else before.loss
+        spec = problem.spec if before is None else before.spec.under(problem.spec.schema)
+        seen = total + (before.seen_weight if before is not None and problem.one_pass else 0.0)
+        plan = _make_plan(problem, spec, before, solver, mean_weight, seen / total)
+        generator = torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
+        seed = generator.initial_seed()
+        check_tables(spec, _COPIES[solver], mean_fields(problem.rows))
+        module = spec.build()
+        fill = StartValues(
+            spec, loss.best_constant(target, weight), seed, problem.pretrained, before
+        )
+        fill(module)
+        module = module.to(device, dtype)
+        if problem.pretrained is not None and problem.pretrained.frozen:
+            module.frozen_rows = torch.from_numpy(problem.pretrained.rows).to(device)
+        as_rows: dict[str, Any] = {
+            "positional": module.positional,
+            "dtype": dtype,
+            "device": device,
+        }
+        if weight.strides == (0,):
+            weight = np.broadcast_to(1.0, weight.shape)
+        else:
+            weight = weight / mean_weight
+        rows = make_rows(problem.rows, loss.encode(target), weight, **as_rows)
+        split = valid = None
+        if problem.watch is not None:
+            watch = problem.watch
+            valid = make_rows(watch.rows, loss.encode(watch.target), watch.weight, **as_rows)
+        elif plan.patience is not None:
+            train, held_out = train_test_split(
+                np.arange(rows.n_units),
+                test_size=problem.options.validation_fraction,
+                random_state=rng,
+                stratify=problem.task.strata(target) if rows.n_units == len(target) else None,
+            )
+            split = np.sort(train), np.sort(held_out)
+
+        return cls(
+            module,
+            spec,
+            loss,
+            plan,
+            rows,
+            generator,
+            restart=lambda: fill(module),
+            split=split,
+            valid=valid,
+            mean_weight=mean_weight,
+            seen_weight=seen,
+        )
+
+    def fitted(
+        self, module: FieldModel, problem: Problem, before: Fitted | None, **found: Any
+    ) -> Fitted:
+        """What the descent came to, or has come to so far.
+
+        Parameters
+        ----------
+        module : FieldModel
+            The weights; laid out for prediction in place.
+        problem : Problem
+            What was fitted.
+        before : Fitted or None
+            What was gone on from.
+        **found
+            Other attributes of Fitted.
+
+        Returns
+        -------
+        Fitted
+        """
+        return fitted_module(
+            module,
+            spec=self.spec,
+            task=problem.task,
+            loss=self.loss,
+            first_schema=self.spec.schema if before is None else before.first_schema,
+            seen_weight=self.seen_weight,
+            **found,
+        )
+
+
+def stops_early(problem: Problem, solver: str) -> bool:
+    """Whether rows are held out, or watched, to stop early.
+
+    Parameters
+    ----------
+    problem : Problem
+        What to fit.
+    solver : str
+        Name of the solver.
+
+    Returns
+    -------
+    bool
+    """
+    if problem.one_pass:
+        return False
+    if problem.options.early_stopping == "auto":
+        enough = solver != "lbfgs" and len(problem.target) >= _STOP_EARLY_ROWS
+        return problem.watch is not None or enough
+    return bool(problem.options.early_stopping)
+
+
+def learning_rate(problem: Problem, spec: ModelSpec, solver: str) -> float:
+    """Step size of the tables.
+
+    Parameters
+    ----------
+    problem : Problem
+        What to fit.
+    spec : ModelSpec
+        Which module.
+    solver : str
+        Name of the solver.
+
+    Returns
+    -------
+    float
+        0 if the solver has none.
+    """
+    if problem.options.learning_rate is not None:
+        return problem.options.learning_rate
+    if solver in ("adagrad", "ftrl"):
+        return spec.defaults(mean_fields(problem.rows)).learning_rate
+    return ROW_RULES[solver].learning_rate if solver in ROW_RULES else 0.0
+
+
+def check_tables(spec: ModelSpec, copies: int, n_slots: float) -> None:
+    """Raise before allocating what cannot fit into memory.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Which module.
+    copies : int
+        Numbers that are held per weight of the tables.
+    n_slots : float
+        Fields of an average row.
+
+    Raises
+    ------
+    MemoryError
+        Naming the fields with the largest share.
+    """
+    per_row = sum(table.width for table in spec.tables().values())
+    check_memory(spec.schema, copies * per_row, 4 * spec.defaults(n_slots).dense_floats)
+
+
+def _make_plan(
+    problem: Problem,
+    spec: ModelSpec,
+    before: Fitted | None,
+    solver: str,
+    mean_weight: float,
+    seen: float,
+) -> Plan:
+    """Choices of the user as numbers for weights of mean 1."""
+    options, scale = problem.options, 1 / mean_weight
+    priors = dict(spec.defaults(mean_fields(problem.rows)).priors)
+    relaxed = tuple(name for name in priors if options.l2[name] == "auto")
+    priors.update({name: float(options.l2[name]) for name in priors if name not in relaxed})
+    if problem.one_pass and before is not None:
+        # Nothing is held out to relax priors by, so those that `fit` found serve.
+        priors.update({name: before.priors[name] for name in relaxed if name in before.priors})
+    for_dense = {"auto": "adam", "ftrl": "adagrad"}
+    step = StepOptions(
+        solver=solver,
+        solver_dense=for_dense.get(options.solver, solver),
+        learning_rate=learning_rate(problem, spec, solver),
+        learning_rate_dense=options.learning_rate_dense,
+        l1_linear=options.l1_linear * scale,
+        l2_linear=priors.get("linear", 0.0) * scale,
+        l2_embedding=priors.get("embedding", 0.0) * scale,
+        l2_dense=options.l2_dense * scale,
+        initial_accumulator=options.initial_accumulator,
+        gradient_clip=options.gradient_clip,
+        unknown_dropout=options.unknown_dropout,
+        n_threads=problem.n_threads,
+        dense_threads=problem.dense_threads,
+        deterministic=options.deterministic,
+        seen=seen if problem.one_pass else 1.0,
+    )
+    callbacks = [
+        c if isinstance(c, tuple) else (type(c).__name__, c) for c in options.callbacks or []
+    ]
+    if not all(hasattr(callback, "on_epoch_end") for _, callback in callbacks):
+        raise ValueError(
+            "callbacks must be skorch callbacks or pairs of a name and a callback, got "
+            f"{options.callbacks}."
+        )
+    return Plan(
+        options=step,
+        max_epochs=1 if problem.one_pass else options.max_epochs,
+        batch_size=options.batch_size,
+        patience=options.patience if stops_early(problem, solver) else None,
+        relaxed=() if problem.one_pass else relaxed,
+        refit=options.refit and not problem.one_pass,
+        learning_rate_schedule=options.learning_rate_schedule,
+        tolerance=options.tol,
+        verbose=int(options.verbose),
+        callbacks=callbacks,
+        keep_state=problem.one_pass,
+    )
