@@ -412,7 +412,7 @@ def test_pair_slots(cls, solver, pair_slots, monkeypatch):
         if not pair_slots:
             parts = [sum(parts[:-1]), parts[-1]]  # the bag and the number
         raw[r] += sum(parts[a] @ parts[b] for b in range(len(parts)) for a in range(b))
-    expected = model._loss.predict(raw[:, None])
+    expected = model._fitted.model.loss.predict(raw[:, None])
     np.testing.assert_allclose(model.predict(table), expected, rtol=1e-4, atol=1e-4)
     assert same(pickle.loads(pickle.dumps(model)), model, table)
     monkeypatch.setattr(prediction, "HAS_KERNELS", False)

@@ -22,7 +22,8 @@ MAY_IMPORT = {
     "encoding": "data kernels schema numpy scipy pandas pyarrow joblib sklearn",
     "training": "data kernels schema models layers numpy scipy pandas torch skorch joblib "
     "threadpoolctl tqdm sklearn.metrics",
-    "solvers": "training data kernels schema models torch numpy scipy pandas",
+    "solvers": "training data kernels schema models __version__ torch numpy scipy pandas joblib "
+    "tqdm sklearn.model_selection",
     "estimators": "solvers training encoding data models layers schema numpy pandas scipy torch "
     "joblib sklearn",
     "inspection": "numpy pandas matplotlib sklearn",

@@ -420,7 +420,7 @@ def test_other_solvers_have_no_distribution():
 def test_a_short_chain_warns():
     X, raw, _ = planted(500)
     model = FMRegressor(**{**QUICK, "n_sweeps": 6})
-    with pytest.warns(UserWarning, match="Predictions by 6 sweeps have not come to rest"):
+    with pytest.warns(UserWarning, match="Predictions by 6 sweeps have not converged"):
         model.fit(X, raw)
 
 

@@ -173,7 +173,7 @@ def test_unknown_ids_fall_back_to_the_biases(solver):
     module, schema = model.module_, model.schema_
     linear = module.linear.weight.detach().numpy()[:, 0].astype(float)
     bias = float(module.bias.detach())
-    center, scale = model._loss.center, model._loss.scale
+    center, scale = model._fitted.model.loss.center, model._fitted.model.loss.scale
     codes = model.encoder_.transform(pd.DataFrame({"user": [-7, -7], "item": [4, 77]}))
     assert codes.tolist() == [[-1, codes[0, 1]], [-1, -1]]
     b_item = linear[schema.offsets[1] + 1 + codes[0, 1]]

@@ -294,10 +294,9 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
                 watch = self._prepare_eval_set(eval_set, rows, scratch)
             on_epoch = None if events is None else events.listener(rows.publish)
             problem = self._make_problem(rows, before, watch, one_pass=one_pass, on_epoch=on_epoch)
-            solver, reason = choose(problem)
-            fitted, stopped_by, warning = solver.fit(
-                problem, None if before is None else before.model, reason
-            )
+            start = None if before is None else before.model
+            solver, reason = choose(problem, start)
+            fitted, stopped_by, warning = solver.fit(problem, start, reason)
             cause = ""
             if isinstance(stopped_by, DivergenceError):
                 cause = _divergence_cause(problem, fitted)

@@ -41,7 +41,7 @@ _QUIET, _BACKGROUND = "0.35", "0.75"  # shades of grey: for words, for lines wit
 class TraceDisplay:
     """Traces of a fit, by sweep or by epoch.
 
-    For solver "gibbs" they tell whether the chain has come to rest: a trace that still climbs,
+    For solver "gibbs" they tell whether the chain has converged: a trace that still climbs,
     or wanders slowly, asks for more sweeps. For other solvers they show where the
     validation loss was least. `from_estimator` makes one of a fitted estimator.
 

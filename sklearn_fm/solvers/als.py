@@ -23,7 +23,6 @@ from .blocks.preparing import (
     format_record,
     in_order,
     read_module,
-    refuse_change,
     table_of_blocks,
     write_module,
 )
@@ -229,12 +228,9 @@ class ALSSolver:
 
         Raises
         ------
-        ValueError
-            If the fit before is no start for this one.
         FloatingPointError
             If numbers become infinite or NaN.
         """
-        refuse_change(problem, self.name, before)
         with limit_threads(1):  # of BLAS, whose sums depend on their number
             return self._fit(in_order(problem), before, reason)
 

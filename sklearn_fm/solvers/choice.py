@@ -51,13 +51,15 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choose(problem: Problem) -> Choice:
+def choose(problem: Problem, before: Fitted | None = None) -> Choice:
     """Find the solver of a problem.
 
     Parameters
     ----------
     problem : Problem
         What to fit.
+    before : Fitted, default=None
+        What to go on from.
 
     Returns
     -------
@@ -66,7 +68,8 @@ def choose(problem: Problem) -> Choice:
     Raises
     ------
     ValueError
-        If the user asks for a solver that cannot fit the problem; the message says why.
+        If the user asks for a solver that cannot fit the problem, or not go on from the fit
+        before; the message says why.
     """
     asked, needs_draws = problem.options.solver, problem.task.needs_draws
     if asked != "auto":
@@ -78,7 +81,7 @@ def choose(problem: Problem) -> Choice:
             f"loss='ordinal' and noise_field need solver='gibbs' (or 'auto'), got {name!r}."
         )
     solver = SOLVERS[name]
-    refusal = solver.refuses(problem)
+    refusal = solver.refuses(problem) or _refused_change(problem, name, before)
     if refusal is not None:
         raise ValueError(refusal)
     return Choice(solver, reason)
@@ -104,6 +107,28 @@ def _automatic(problem: Problem) -> tuple[str, str]:
     if n_rows <= MERGED_ROWS and n_entries <= _SMALL_ENTRIES and n_weights <= _SMALL_WEIGHTS:
         return "lbfgs", f"{sizes} are few (up to {limits}), so all rows fit into one step"
     return "adagrad", f"{sizes} are more than {limits}, so steps take mini-batches"
+
+
+def _refused_change(problem: Problem, name: str, before: Fitted | None) -> str | None:
+    """Why the fit before is no start for this one: links and widths must agree."""
+    if before is None:
+        return None
+    blocks = {"als", "gibbs"}
+    of_blocks = {solver in blocks for solver in (before.solver, name)}
+    if len(of_blocks) > 1 or (before.solver, name) == ("gibbs", "als"):
+        return (
+            f"warm_start cannot go on from solver={before.solver!r} with {name!r}: weights "
+            "mean different things to them. Fit anew with warm_start=False; only 'gibbs' goes "
+            "on from 'als'."
+        )
+    wanted = problem.spec.arguments["embedding_dim"]
+    width = before.spec.arguments["embedding_dim"] // before.spec.n_outputs
+    if name in blocks and width != wanted:
+        return (
+            f"warm_start goes on with vectors of width {width}, but embedding_dim is now "
+            f"{wanted}. Fit anew with warm_start=False."
+        )
+    return None
 
 
 def _needs_batches(problem: Problem) -> str | None:

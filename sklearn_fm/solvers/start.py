@@ -65,11 +65,6 @@ class StartValues:
         module : FieldModel
             Of this spec; on any device, of any type.
         """
-        if module.bias.device.type != "cpu" or module.bias.dtype != torch.float32:
-            drawn = self.spec.build()  # generators are bound to a device, numbers to a type
-            self(drawn)
-            module.load_state_dict(drawn.state_dict())
-            return
         if self.before is None:
             self._draw(module, self.bias, self.seed)
             return
@@ -83,6 +78,11 @@ class StartValues:
         module.take_over(old)
 
     def _draw(self, module: FieldModel, bias: NDArray[np.floating], seed: int) -> None:
+        if module.bias.device.type != "cpu" or module.bias.dtype != torch.float32:
+            drawn = self.spec.build()  # generators are bound to a device, numbers to a type
+            self._draw(drawn, bias, seed)
+            module.load_state_dict(drawn.state_dict())
+            return
         module.reset_parameters(torch.Generator().manual_seed(seed))
         with torch.no_grad():
             module.bias.copy_(torch.from_numpy(np.array(bias)))
@@ -172,12 +172,11 @@ class Start:
         generator = torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
         seed = generator.initial_seed()
         check_tables(spec, _COPIES[solver], mean_fields(problem.rows))
-        module = spec.build()
+        module = spec.build().to(device, dtype)
         fill = StartValues(
             spec, loss.best_constant(target, weight), seed, problem.pretrained, before
         )
         fill(module)
-        module = module.to(device, dtype)
         if problem.pretrained is not None and problem.pretrained.frozen:
             module.frozen_rows = torch.from_numpy(problem.pretrained.rows).to(device)
         as_rows: dict[str, Any] = {

@@ -250,7 +250,7 @@ def geweke_z(hyperprior, likelihood, *, n_chains, n_sweeps, seed=0):
         for block_table, prior in zip(block_tables, chain.hyperpriors, strict=True):
             block_table.write(draw_prior(prior, rng))
         draw_likelihood(chain.likelihood, rng)
-        if likelihood == "ordinal":  # steps have come to rest
+        if likelihood == "ordinal":  # steps stay as they are
             chain.likelihood._steps[:], chain.likelihood._n_draws = 1.0, 10**12
         before = functionals(chain)
         for _ in range(n_sweeps):

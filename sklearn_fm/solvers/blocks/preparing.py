@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from ...data.array import FieldArray
 from ...models.contract import FieldModel
-from ..fitted import Fitted
 from ..merging import MERGED_ROWS, merge_equal_rows
 from ..problem import Problem
 from .design import Design, make_design
@@ -24,7 +23,6 @@ __all__ = [
     "format_record",
     "in_order",
     "read_module",
-    "refuse_change",
     "table_of_blocks",
     "write_module",
 ]
@@ -74,51 +72,6 @@ def is_factorization_machine(problem: Problem) -> bool:
     bool
     """
     return not problem.spec.arguments.get("hidden_layer_sizes", ())
-
-
-def refuse_change(problem: Problem, name: str, before: Fitted | None) -> None:
-    """Raise unless the fit before is a start for this one: links and widths must agree.
-
-    Parameters
-    ----------
-    problem : Problem
-        What to fit.
-    name : str
-        The solver.
-    before : Fitted or None
-        What to go on from.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
-    if before is None:
-        return
-    blocks = {"als", "gibbs"}
-    if len({solver in blocks for solver in (before.solver, name)}) > 1 or (
-        (before.solver, name) == ("gibbs", "als")
-    ):
-        raise ValueError(
-            f"warm_start cannot go on from solver={before.solver!r} with {name!r}: weights "
-            "mean different things to them. Fit anew with warm_start=False; only 'gibbs' goes "
-            "on from 'als'."
-        )
-    wanted = problem.spec.arguments["embedding_dim"]
-    width = before.spec.arguments["embedding_dim"] // before.spec.n_outputs
-    if name in blocks and width != wanted:
-        raise ValueError(
-            f"warm_start goes on with vectors of width {width}, but embedding_dim is now "
-            f"{wanted}. Fit anew with warm_start=False."
-        )
-    if name in blocks and before.task.kind != problem.task.kind:
-        raise ValueError(
-            f"warm_start cannot go on with loss={_LOSSES[problem.task.kind]!r}, which another one "
-            "was before. Fit anew with warm_start=False."
-        )
-
-
-_LOSSES = {"numbers": "squared", "levels": "ordinal", "classes": "log loss"}
 
 
 def in_order(problem: Problem) -> Problem:

@@ -22,7 +22,6 @@ from ..blocks.preparing import (
     format_record,
     in_order,
     read_module,
-    refuse_change,
     table_of_blocks,
     write_module,
 )
@@ -101,11 +100,10 @@ class GibbsSolver:
         Raises
         ------
         ValueError
-            If the fit before is no start for this one, or nothing is left after the burn-in.
+            If nothing is left after the burn-in.
         FloatingPointError
             If numbers become infinite or NaN.
         """
-        refuse_change(problem, self.name, before)
         with limit_threads(1):  # of BLAS, whose sums depend on their number
             return _Sampling(in_order(problem), before, reason).run()
 
