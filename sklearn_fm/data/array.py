@@ -14,6 +14,7 @@ from scipy import sparse
 
 from ..schema import FieldSchema
 from .codes import Slots, check_codes, write_entries
+from .csr import check_csr
 
 if TYPE_CHECKING:
     import torch
@@ -330,6 +331,7 @@ class FieldArray(np.ndarray):
                 "The one-hot form does not tell slots of one field, or fields of one vocabulary, "
                 "apart; from_csr takes schemas of one slot per field and own vocabularies."
             )
+        check_csr(matrix)
         coo = sparse.coo_array(matrix)
         if coo.shape[1] != schema.table_size:
             raise ValueError(

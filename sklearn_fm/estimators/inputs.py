@@ -19,6 +19,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import validate_data
 
 from ..data.array import FieldArray
+from ..data.csr import check_csr
 from ..data.folder import FieldFolder
 from ..encoding import FieldEncoder
 from ..encoding.columns import check_array_table, check_frame
@@ -125,6 +126,7 @@ class FieldInputMixin:
 
     def _check_X(self, X: Any, *, reset: bool) -> Any:
         """X in a form that the encoding takes, its columns checked against those of fit."""
+        check_csr(X)
         X = self._select_columns(as_table(X))
         if isinstance(X, FieldFolder):
             if reset:
