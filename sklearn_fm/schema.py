@@ -243,7 +243,7 @@ class FieldSchema:
     @property
     def n_columns(self) -> int:
         """Number of columns that hold a row's codes."""
-        return len(self.column_names)
+        return self.first_columns[-1]
 
     @cached_property
     def first_columns(self) -> tuple[int, ...]:
