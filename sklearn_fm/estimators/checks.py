@@ -5,7 +5,6 @@ Each raises one error that says what was expected, what came and what to do.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
 from ..data.array import FieldArray
 from ..schema import FieldSchema
+from .memory import find_memory_limit
 
 __all__ = [
     "check_consistent_rows",
@@ -113,7 +113,7 @@ def check_sample_weight(weight: Any, n_rows: int) -> NDArray[np.float64]:
 
 
 def check_memory(schema: FieldSchema, floats_per_row: float, dense_floats: float) -> None:
-    """Raise before allocating tables that cannot fit into this machine's memory.
+    """Raise before allocating tables that cannot fit into the memory that there is.
 
     Parameters
     ----------
@@ -129,18 +129,16 @@ def check_memory(schema: FieldSchema, floats_per_row: float, dense_floats: float
     MemoryError
         Naming the fields with the largest share.
     """
-    try:
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not on this platform
-        return
+    limit = find_memory_limit()
     needed = 4 * (schema.table_size * floats_per_row + dense_floats)
-    if needed <= available:
+    if limit is None or needed <= limit[0]:
         return
+    available, who = limit
     largest = sorted(zip(schema.vocabulary_sizes, schema.names, strict=True), reverse=True)[:3]
     blame = ", ".join(f"{name!r} ({size:,} rows)" for size, name in largest)
     raise MemoryError(
         f"Training needs about {needed / 2**30:,.1f} GiB for a table of {schema.table_size:,} rows "
-        f"and the layers above, this machine has {available / 2**30:,.1f} GiB. Largest fields: "
+        f"and the layers above, {who} {available / 2**30:,.1f} GiB. Largest fields: "
         f"{blame}. Raise min_frequency or set max_categories in FieldEncoder, or lower "
         "embedding_dim or hidden_layer_sizes."
     )
