@@ -251,6 +251,8 @@ def _read_about(path: Path) -> tuple[FieldSchema, np.dtype[Any], int]:
         if not isinstance(values, list) or not all(type(value) is kind for value in values):
             raise ValueError(f"{name} of the schema must be a list of {kind.__name__}.")
     schema = FieldSchema(**{name: tuple(values) for name, values in fields.items()})
+    if schema.has_columns:
+        raise ValueError("the schema is that of a sparse matrix's columns.")
     if max(schema.table_size, schema.n_columns) >= 2**63:
         raise ValueError("the sizes or slots of the schema add up to more than 2**63.")
     return schema, np.dtype(about["dtype"]), n_rows

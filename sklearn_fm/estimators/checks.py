@@ -134,13 +134,21 @@ def check_memory(schema: FieldSchema, floats_per_row: float, dense_floats: float
     if limit is None or needed <= limit[0]:
         return
     available, who = limit
-    largest = sorted(zip(schema.vocabulary_sizes, schema.names, strict=True), reverse=True)[:3]
-    blame = ", ".join(f"{name!r} ({size:,} rows)" for size, name in largest)
+    if schema.has_columns:
+        advice = (
+            "Each column of the sparse matrix has a row: pass those that are needed (are its "
+            "indices meant to be as large?)"
+        )
+    else:
+        by_size = sorted(zip(schema.vocabulary_sizes, schema.names, strict=True), reverse=True)
+        blame = ", ".join(f"{name!r} ({size:,} rows)" for size, name in by_size[:3])
+        advice = (
+            f"Largest fields: {blame}. Raise min_frequency or set max_categories in FieldEncoder"
+        )
     raise MemoryError(
         f"Training needs about {needed / 2**30:,.1f} GiB for a table of {schema.table_size:,} rows "
-        f"and the layers above, {who} {available / 2**30:,.1f} GiB. Largest fields: "
-        f"{blame}. Raise min_frequency or set max_categories in FieldEncoder, or lower "
-        "embedding_dim or hidden_layer_sizes."
+        f"and the layers above, {who} {available / 2**30:,.1f} GiB. {advice}, "
+        "or lower embedding_dim or hidden_layer_sizes."
     )
 
 
@@ -169,14 +177,14 @@ def divergence_cause(
     """
     if isinstance(X, FieldArray):
         largest = np.abs(X.values).max(axis=0, initial=0)
-        names = [schema.names[field] for field in schema.slot_fields]
+        fields = schema.slot_fields
     else:
-        largest = np.asarray(abs(X).max(axis=0).todense()).ravel()
-        names = list(schema.names)
+        largest, fields = np.abs(X.data), X.indices
     if len(largest) and largest.max() > 100:
         worst = int(np.argmax(largest))
+        name = schema.field_name(int(fields[worst]))
         return (
-            f"Field {names[worst]!r} is not scaled: its values reach {largest[worst]:.3g}. Encode "
+            f"Field {name!r} is not scaled: its values reach {largest[worst]:.3g}. Encode "
             "it with FieldEncoder(scaler='bins') or scale it to about 1."
         )
     if regression:

@@ -109,7 +109,10 @@ class FieldInputMixin:
             self.schema_, encoded = X.require_schema(), X
         elif sparse.issparse(X):
             names = getattr(self, "feature_names_in_", None)
-            self.schema_, encoded = FieldSchema.from_sizes([1] * X.shape[1], names=names), X
+            schema = FieldSchema.of_columns(X.shape[1])
+            if names is not None:
+                schema = FieldSchema.from_sizes([1] * X.shape[1], names=names)
+            self.schema_, encoded = schema, X
         elif self.schema is not None:
             encoded = FieldArray(np.asarray(X), self.schema)
             self.schema_ = self.schema

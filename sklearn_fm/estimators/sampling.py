@@ -41,7 +41,7 @@ from ..training.lbfgs import merge_equal_rows
 from ..training.prediction import pack_tables
 from ..training.threads import count_threads, limit_threads
 from .base import BaseFieldEstimator, mean_fields
-from .checks import check_consistent_rows, check_sample_weight
+from .checks import check_consistent_rows, check_memory, check_sample_weight
 from .inputs import Encoded, in_chunks
 from .parameters import Interval, StrOptions, estimator
 from .targets import FieldRegressorMixin
@@ -363,6 +363,7 @@ class WithBlockSolvers(BaseFieldEstimator):
         on_epoch: Callable[[FieldModel], bool] | None,
     ) -> Outcome:
         """Draw from the posterior, or go on drawing from where the chain stands."""
+        check_memory(self.schema_, *self._floats_needed())
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31 - 1))
         generator = np.random.default_rng(seed)
