@@ -6,13 +6,14 @@ It holds no data and no categories; those stay in the encoder.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from itertools import accumulate
+from typing import Any
 
 __all__ = ["FieldSchema"]
 
-KINDS = ("categorical", "binned", "numeric", "bag")
+KINDS = ("categorical", "binned", "numeric", "bag", "columns")
 POOLINGS = ("sum", "mean", "sqrtn", "max", "weighted")
 
 
@@ -25,6 +26,10 @@ class FieldSchema:
     *numeric* field reads one row per slot, which its number multiplies. A *bag* holds
     any number of categories up to its slots.
 
+    The *columns* of a sparse matrix stand alone, under one name: each of them is a field of one
+    row that its number multiplies, but names, kinds, sizes and so on have one entry for all, so
+    that there may be hundreds of millions. No `FieldArray` has them.
+
     The embeddings of a field's slots, times their values, are pooled into one: added, where
     the values are 1 ("sum"), 1/m ("mean") or 1/sqrt(m) ("sqrtn") for m categories, or given
     with the codes ("weighted"); or their maximum is taken ("max"). The weights of the
@@ -34,11 +39,11 @@ class FieldSchema:
     ----------
     names : tuple of str
         One name per field, all different.
-    kinds : tuple of {"categorical", "binned", "numeric", "bag"}
+    kinds : tuple of {"categorical", "binned", "numeric", "bag", "columns"}
         Kind of each field.
     vocabulary_sizes : tuple of int
         Rows of the table read by each field, the unknown row included; for a numeric
-        field its slots.
+        field, and for columns, its slots.
     slots : tuple of int, default=()
         Slots of each field; one each when empty.
     poolings : tuple of {"sum", "mean", "sqrtn", "max", "weighted"}, default=()
@@ -115,13 +120,20 @@ class FieldSchema:
             )
         if slots < 1:
             raise ValueError(f"Field {name!r} has {slots} slots, expected at least one.")
-        if size < 1 or (kind == "numeric" and size != slots):
+        if size < 1 or (kind in ("numeric", "columns") and size != slots):
             raise ValueError(
                 f"Field {name!r} has vocabulary size {size}: a numeric field owns exactly "
-                "one row of the table per slot, any other field at least one."
+                "one row of the table per slot, as columns do, any other field at least one."
             )
         if kind == "numeric" and pooling != "sum":
             raise ValueError(f"The numeric field {name!r} is pooled by 'sum', not {pooling!r}.")
+        plain = (pooling, self.linear[f], self.vocabularies[f]) == ("sum", True, name)
+        if kind == "columns" and (len(self.names) > 1 or not plain):
+            raise ValueError(
+                f"The columns {name!r} must stand alone, pooled by 'sum', with a vocabulary of "
+                f"their own and weights of the linear term; got {len(self.names)} names, pooling "
+                f"{pooling!r}, vocabulary {self.vocabularies[f]!r}, linear {self.linear[f]}."
+            )
 
     @classmethod
     def from_sizes(
@@ -147,8 +159,31 @@ class FieldSchema:
             vocabulary_sizes=sizes,
         )
 
+    @classmethod
+    def of_columns(cls, n: int) -> FieldSchema:
+        """Schema of the columns of a sparse matrix, each a field, however many there are.
+
+        It gives a model what ``from_sizes([1] * n)`` does, and takes as much memory for any n.
+
+        Parameters
+        ----------
+        n : int
+            Number of columns.
+
+        Returns
+        -------
+        FieldSchema
+
+        Examples
+        --------
+        >>> schema = FieldSchema.of_columns(400_000_000)
+        >>> schema.n_fields, schema.table_size, schema.field_name(7)
+        (400000000, 400000000, 'x7')
+        """
+        return cls(("x",), ("columns",), (int(n),), (int(n),))
+
     def select(self, fields: Iterable[int]) -> FieldSchema:
-        """Schema of some of the fields.
+        """Schema of some of the fields; columns are selected as a whole.
 
         Parameters
         ----------
@@ -188,10 +223,33 @@ class FieldSchema:
             for name, size in before._sizes.items()
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What is derived would outweigh the rest in a pickle.
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def has_columns(self) -> bool:
+        """Whether the fields are the columns of a sparse matrix, under one name."""
+        return "columns" in self.kinds
+
     @property
     def n_fields(self) -> int:
-        """Number of fields."""
-        return len(self.names)
+        """Number of fields: embeddings of a row that interact."""
+        return self.slots[0] if self.has_columns else len(self.names)
+
+    def field_name(self, f: int) -> str:
+        """Name of a field, made up of the common one and the position for a column.
+
+        Parameters
+        ----------
+        f : int
+            Position among the `n_fields` fields.
+
+        Returns
+        -------
+        str
+        """
+        return f"{self.names[0]}{f}" if self.has_columns else self.names[f]
 
     @cached_property
     def n_slots(self) -> int:
@@ -199,13 +257,17 @@ class FieldSchema:
         return sum(self.slots)
 
     @cached_property
-    def slot_fields(self) -> tuple[int, ...]:
+    def slot_fields(self) -> Sequence[int]:
         """Field of each slot."""
+        if self.has_columns:
+            return range(self.n_slots)
         return tuple(f for f, slots in enumerate(self.slots) for _ in range(slots))
 
     @cached_property
-    def offsets(self) -> tuple[int, ...]:
+    def offsets(self) -> Sequence[int]:
         """Index of each field's first row in the table."""
+        if self.has_columns:
+            return range(self.n_fields)
         return tuple(self._vocabulary_offsets[name] for name in self.vocabularies)
 
     @cached_property
@@ -214,13 +276,17 @@ class FieldSchema:
         return sum(self._sizes.values())
 
     @cached_property
-    def numeric_slots(self) -> tuple[int, ...]:
-        """Slots of the numeric fields; all others hold codes."""
+    def numeric_slots(self) -> Sequence[int]:
+        """Slots of the numeric fields and columns; all others hold codes."""
+        if self.has_columns:
+            return range(self.n_slots)
         return tuple(s for s, f in enumerate(self.slot_fields) if self.kinds[f] == "numeric")
 
     @cached_property
     def unknown_rows(self) -> tuple[int, ...]:
-        """Index that stands for unknown at each slot; -1 where there is none."""
+        """Index that stands for unknown at each slot, -1 where there is none; empty for columns."""
+        if self.has_columns:
+            return ()
         return tuple(
             -1 if self.kinds[f] == "numeric" else self.offsets[f] for f in self.slot_fields
         )
@@ -232,6 +298,8 @@ class FieldSchema:
         A field of one slot has one, of its name; a field of several has one per slot. A
         "weighted" field has as many for the values, after those for the codes.
         """
+        if self.has_columns:
+            return tuple(map(self.field_name, range(self.n_fields)))
         names: list[str] = []
         for name, slots, pooling in zip(self.names, self.slots, self.poolings, strict=True):
             ends = [f"_{s}" for s in range(slots)] if slots > 1 else [""]
@@ -243,7 +311,7 @@ class FieldSchema:
     @property
     def n_columns(self) -> int:
         """Number of columns that hold a row's codes."""
-        return len(self.column_names)
+        return self.first_columns[-1]
 
     @cached_property
     def first_columns(self) -> tuple[int, ...]:

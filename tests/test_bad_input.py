@@ -398,6 +398,98 @@ def test_mf_takes_no_sparse_matrix(params):
         MFRegressor(**params).fit(sparse.csr_array((N, 2)), Y)
 
 
+# -- damaged sparse matrices -------------------------------------------------------------------
+
+
+def set_one(array, position, value):
+    """A function that changes one number of a matrix's array."""
+    return lambda matrix: getattr(matrix, array).__setitem__(position, value)
+
+
+def replace_by(array, change):
+    """A function that puts something else in place of a matrix's array."""
+    return lambda matrix: setattr(matrix, array, change(getattr(matrix, array)))
+
+
+# what is wrong: format, what to do to a matrix of 60 rows, 40 columns and 240 entries, message
+DAMAGED = {
+    "far out": ("csr", set_one("indices", 5, 10**6), "column index 1000000 in row 1 .entry 5."),
+    "one past the end": ("csr", set_one("indices", 239, 40), "index 40 .* has 40 columns, .* 39"),
+    "from 1 on": ("csr", replace_by("indices", lambda old: old + 1), "from 1, subtract 1"),
+    "negative": ("csr", set_one("indices", 8, -1), r"index -1 in row 2 \(entry 8\)"),
+    "wide": (
+        "csr",
+        replace_by("indices", lambda old: np.where(np.arange(240) == 5, 2**40, old)),
+        f"index {2**40}",
+    ),
+    "no integers": ("csr", replace_by("indices", lambda old: old * 1.0), "of dtype float64"),
+    "falls": ("csr", set_one("indptr", 1, 100), "indptr that falls from 100 to 8 at row 1"),
+    "ends late": ("csr", set_one("indptr", -1, 10**6), "240 entries, .* 0 to 1000000"),
+    "ends early": ("csr", set_one("indptr", -1, 239), "240 entries, .* from 0 to 239"),
+    "begins late": ("csr", set_one("indptr", 0, 2), "240 entries, .* from 2 to 240"),
+    "begins below 0": ("csr", set_one("indptr", 0, -(10**6)), "from -1000000 to 240"),
+    "rows missing": ("csr", replace_by("indptr", lambda old: old[:-1]), "indptr of shape"),
+    "few indices": ("csr", replace_by("indices", lambda old: old[:9]), "240 values"),
+    "few values": ("csr", replace_by("data", lambda old: old[:9]), "but 9 values"),
+    "column-wise": ("csc", set_one("indices", 0, 60), r"row index 60 in column 0 \(entry 0\)"),
+    "starts of columns": ("csc", set_one("indptr", 3, 10**6), "falls from 1000000"),
+    "blocks": ("bsr", set_one("indices", 3, 99), "column of blocks index 99"),
+    "row of a pair": ("coo", lambda m: m.coords[0].__setitem__(7, 60), "row index 60 in entry 7"),
+    "column of a pair": ("coo", lambda m: m.coords[1].__setitem__(7, -3), "column index -3"),
+    "pairs missing": ("coo", replace_by("data", lambda old: old[:9]), "but 9 values"),
+    "list": ("lil", lambda m: m.rows[4].__setitem__(0, 50), "column index 50 in row 4"),
+    "long list": ("lil", lambda m: m.data[4].append(1.0), "4 columns but 5 values in row 4"),
+    "dict": ("dok", lambda m: m._dict.__setitem__((3, 41), 1.0), r"an entry at \(3, 41\)"),
+    "diagonals": ("dia", replace_by("offsets", lambda old: old[:-1]), "offsets of shape"),
+}
+
+
+def regular(n_rows=N, kind="csr"):
+    """Four entries in each row of 40 columns, not sorted."""
+    rng = np.random.RandomState(0)
+    columns = np.concatenate([rng.choice(40, 4, replace=False) for _ in range(n_rows)])
+    starts = np.arange(0, len(columns) + 1, 4)
+    return sparse.csr_array((rng.rand(len(columns)), columns, starts), (n_rows, 40)).asformat(kind)
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_damaged_sparse_matrices(case):
+    """Their indices were believed: training wrote into memory that was not its own.
+
+    One far out was a segmentation fault. One past the end trained the bias, which lies behind
+    the table, without a word; "als" and "gibbs" fell in scipy's conversion.
+    """
+    kind, damage, message = DAMAGED[case]
+    bad = regular(kind=kind)
+    damage(bad)
+    good = regular()
+    message = f"^The sparse matrix is damaged.*{message}.*Build it anew"
+    for solver in ("adagrad", "als"):
+        with pytest.raises(ValueError, match=message):
+            FMRegressor(solver=solver).fit(bad, ONES)
+    model = FMRegressor(**SMALL).fit(good, Y)
+    before = model.predict(good)
+    for act in (
+        model.predict,
+        lambda X: model.fit(X, Y),
+        lambda X: model.partial_fit(X, Y),
+        lambda X: model.fit(good, Y, eval_set=(X, Y)),
+    ):
+        with pytest.raises(ValueError, match=message):
+            act(bad)
+    assert np.array_equal(model.predict(good), before)
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo", "bsr", "lil", "dok", "dia"])
+def test_whole_sparse_matrices_of_any_format(kind):
+    """What is unsorted, has entries twice or rows without any is no damage."""
+    matrix = regular(kind=kind)
+    model = FMRegressor(**SMALL).fit(matrix, Y)
+    assert np.array_equal(model.predict(matrix), model.predict(regular()))
+    twice = sparse.coo_array(([1.0, 2.0], ([1, 1], [3, 3])), shape=(3, 40))
+    assert np.array_equal(model.predict(twice.asformat(kind)), model.predict(twice.toarray()))
+
+
 # -- errors in the middle ------------------------------------------------------------------------
 
 

@@ -602,3 +602,12 @@ def test_one_hot_form_of_bags_is_a_one_way_street():
     matrix = FieldArray(BAG_ROWS, BAGS).to_csr()
     with pytest.raises(ValueError, match="does not tell slots of one field"):
         FieldArray.from_csr(matrix, BAGS)
+
+
+def test_damaged_one_hot_form():
+    """scipy believed the indices and wrote beyond its arrays."""
+    schema = FieldSchema.from_sizes([3, 4])
+    matrix = FieldArray([[1, 2], [0, -1]], schema).to_csr()
+    matrix.indptr[1] = 10**6
+    with pytest.raises(ValueError, match="sparse matrix is damaged"):
+        FieldArray.from_csr(matrix, schema)

@@ -490,6 +490,15 @@ def test_libsvm_round_trip(dtype, zero_based, engine, monkeypatch):
     assert all(ours.rstrip() == line.rstrip() for ours, line in lines_of_both)
 
 
+def test_a_damaged_matrix_is_not_written(tmp_path):
+    """Writing read beyond the arrays, and left half a file."""
+    matrix = sparse.random_array((9, 5), density=0.5, rng=0, format="csr")
+    matrix.indptr[3] = 10**6
+    with pytest.raises(ValueError, match="sparse matrix is damaged"):
+        dump_libsvm(matrix, np.ones(9), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
 def test_an_empty_first_column_comes_back():
     X = sparse.csr_array([[0.0, 1.0, 0.0], [0.0, 0.0, 2.0]])
     assert_same_matrix(load_libsvm(as_file(dumped(dump_libsvm, X, [0, 1])))[0], X)

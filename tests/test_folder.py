@@ -15,6 +15,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -288,7 +289,9 @@ def test_broken_folders(tmp_path):
         FieldFolder(tmp_path / "absent")
     folder = written(tmp_path, sample_weight="w")
     np.save(tmp_path / "weight.npy", TABLE.w[:10])
-    with pytest.raises(ValueError, match=r"has 10 entries, expected 3000. Write the folder again"):
+    with pytest.raises(
+        ValueError, match=r"shape \(10,\), expected \(3000,\). Write the folder again"
+    ):
         _ = folder.sample_weight
     codes = tmp_path / "codes.bin"
     whole = codes.read_bytes()
@@ -300,6 +303,205 @@ def test_broken_folders(tmp_path):
     codes.unlink()
     with pytest.raises(ValueError, match="has 0 bytes, expected 3000 rows"):
         FieldFolder(tmp_path)
+
+
+def about(path, **changes):
+    """Change what a folder says of itself; a key of the schema is written schema__key."""
+    told = json.loads((path / "about.json").read_text())
+    for name, value in changes.items():
+        part, _, key = name.rpartition("__")
+        (told[part] if part else told)[key] = value
+        if value is None:
+            del (told[part] if part else told)[key]
+    (path / "about.json").write_text(json.dumps(told))
+
+
+def overwrite(text):
+    return lambda path: (path / "about.json").write_bytes(text)
+
+
+class Alarm:
+    """Unpickling it leaves a mark."""
+
+    def __reduce__(self):
+        return os.mkdir, ("unpickled",)
+
+
+# what is wrong: what to do to a folder of 50 rows, the message
+DAMAGED_ABOUT = {
+    "empty": (overwrite(b""), "it is no JSON"),
+    "half": (overwrite(b'{"schema": {"names": ["a"'), "it is no JSON"),
+    "no text": (overwrite(b"\xff\xfe\x00"), "it is no JSON"),
+    "deep": (overwrite(b"[" * 10**6), "it is no JSON"),
+    "long number": (overwrite(b'{"n_rows": ' + b"9" * 10**5 + b"}"), "it is no JSON"),
+    "huge": (lambda path: os.truncate(path / "about.json", 2**36), "more than 268435456 bytes"),
+    "a list": (overwrite(b"[1, 2]"), "expected a dict that holds a dict 'schema'"),
+    "no schema": (lambda path: about(path, schema=None), "expected a dict"),
+    "schema of another type": (lambda path: about(path, schema=[1]), "expected a dict"),
+    "no rows": (lambda path: about(path, n_rows=None), "n_rows is None"),
+    "rows as text": (lambda path: about(path, n_rows="50"), "n_rows is '50', expected a positive"),
+    "rows as float": (lambda path: about(path, n_rows=50.0), "n_rows is 50.0"),
+    "rows below 0": (lambda path: about(path, n_rows=-50), "n_rows is -50"),
+    "zero rows": (lambda path: about(path, n_rows=0), "n_rows is 0"),
+    "many rows": (lambda path: about(path, n_rows=10**30), "n_rows is 1000"),
+    "more rows": (lambda path: about(path, n_rows=10**15), "expected 1000000000000000 rows"),
+    "dtype missing": (lambda path: about(path, dtype=None), "dtype is None, expected integers"),
+    "objects": (lambda path: about(path, dtype="|O"), "dtype is '|O', expected integers"),
+    "fields of a dtype": (lambda path: about(path, dtype=[["a", "<i4"]]), "dtype is [['a'"),
+    "wide texts": (lambda path: about(path, dtype="<U100000000"), "dtype is '<U1000"),
+    "names missing": (lambda path: about(path, schema__names=None), "expected ['names', "),
+    "stranger": (lambda path: about(path, schema__colour=["red"]), "expected ['names', "),
+    "names are numbers": (
+        lambda path: about(path, schema__names=[1, 2]),
+        "names of the schema must be a list of str",
+    ),
+    "names are a text": (
+        lambda path: about(path, schema__names="ab"),
+        "names of the schema must be a list of str",
+    ),
+    "sizes are texts": (
+        lambda path: about(path, schema__vocabulary_sizes=["3", "4"]),
+        "vocabulary_sizes of the schema must be a list of int",
+    ),
+    "sizes are flags": (
+        lambda path: about(path, schema__vocabulary_sizes=[True, True]),
+        "vocabulary_sizes of the schema must be a list of int",
+    ),
+    "a name less": (
+        lambda path: about(path, schema__names=["user"]),
+        "must have one entry per field; got 1 names",
+    ),
+    "sizes below 0": (
+        lambda path: about(path, schema__vocabulary_sizes=[-3, 4]),
+        "has vocabulary size -3",
+    ),
+    "sizes beyond int64": (
+        lambda path: about(path, schema__vocabulary_sizes=[10**30, 4]),
+        "add up to more than 2**63",
+    ),
+    "many slots": (
+        lambda path: about(path, schema__kinds=["bag", "bag"], schema__slots=[10**15, 1]),
+        "expected 50 rows of",
+    ),
+    "slots beyond int64": (
+        lambda path: about(path, schema__kinds=["bag", "bag"], schema__slots=[10**30, 1]),
+        "add up to more than 2**63",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED_ABOUT)
+def test_damaged_descriptions(case, tmp_path):
+    """They gave a KeyError, TypeError or RecursionError of whatever line met them first.
+
+    A bag of 10**15 slots had as many names made up for its columns.
+    """
+    damage, message = DAMAGED_ABOUT[case]
+    encode_to_folder(TABLE[["user", "item"]][:50], tmp_path)
+    damage(tmp_path)
+    with pytest.raises(ValueError, match=r"Write the folder again\.$") as caught:
+        FieldFolder(tmp_path)
+    assert message in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+def npy(header, body=b""):
+    """Bytes of an npy file whose header is any text."""
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + body
+
+
+DAMAGED_TARGETS = {
+    "empty": b"",
+    "no npy": b"x" * 1000,
+    "half a header": npy(b"{'descr': '<f8', 'fortran_order': False")[:-9],
+    "no header": npy(b"[" * 5000),
+    "another header": npy(b"{'descr': [()], 'fortran_order': False, 'shape': (50,)}"),
+    "truncated": npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (50,)}", bytes(392)),
+    "huge": npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,)}", bytes(99)),
+    "below 0": npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (-50,)}", bytes(400)),
+    "a table": npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (25, 2)}", bytes(400)),
+    "a number": npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': ()}", bytes(400)),
+}
+
+
+@pytest.mark.parametrize("case", [*DAMAGED_TARGETS, "objects", "pickle", "archive"])
+def test_damaged_targets(case, tmp_path, monkeypatch):
+    """Room was made for what the header says; some gave no ValueError, or none that says what."""
+    monkeypatch.chdir(tmp_path)
+    folder = encode_to_folder(TABLE[["user", "item", "y"]][:50], tmp_path, target="y")
+    file = tmp_path / "target.npy"
+    if case == "objects":
+        np.save(file, np.array([Alarm()] * 50, dtype=object), allow_pickle=True)
+    elif case == "pickle":
+        file.write_bytes(pickle.dumps(Alarm()))
+    elif case == "archive":
+        with open(file, "wb") as archive:
+            np.savez(archive, y=np.zeros(50))
+    else:
+        file.write_bytes(DAMAGED_TARGETS[case])
+    for act in (lambda: folder.y, lambda: FMRegressor(**QUICK).fit(folder)):
+        with pytest.raises(ValueError, match=r"target\.npy (is|has) .*Write the folder again\.$"):
+            act()
+    assert not (tmp_path / "unpickled").exists()
+
+
+def places(base, parquet):
+    """Sources, and folders that overlap with them."""
+    (base / "link").symlink_to(parquet, target_is_directory=True)
+    mixed = base / "mixed"
+    mixed.mkdir()
+    (mixed / "rows.parquet").symlink_to(parquet / "0.parquet")
+    dataset = ds.dataset(parquet, format="parquet")
+    yield "same", parquet, parquet
+    yield "same, as text", os.fspath(parquet), f"{parquet}/../{parquet.name}/"
+    yield "child", parquet, parquet / "codes"
+    yield "grandchild", parquet, parquet / "new" / "codes"
+    yield "parent", parquet, parquet.parent
+    yield "link to it", parquet, base / "link"
+    yield "within a link", parquet, base / "link" / "codes"
+    yield "from a link", base / "link", parquet / "codes"
+    yield "a file's folder", parquet / "0.parquet", parquet
+    yield "the file", parquet / "0.parquet", parquet / "0.parquet"
+    yield "file linked from elsewhere", mixed, parquet
+    yield "dataset", dataset, parquet
+    yield "above a dataset", dataset, parquet.parent
+    yield "union", ds.dataset([dataset, dataset]), parquet
+    yield (
+        "subtree",
+        ds.dataset(
+            parquet.name,
+            format="parquet",
+            filesystem=pafs.SubTreeFileSystem(os.fspath(parquet.parent), pafs.LocalFileSystem()),
+        ),
+        parquet,
+    )
+
+
+def test_codes_are_not_written_into_their_source(parquet, tmp_path):
+    """The second pass over the source, and all later ones, found codes.bin among its files."""
+    before = sorted(file.name for file in parquet.iterdir())
+    cases = list(places(tmp_path, parquet))
+    for name, source, path in cases:
+        with pytest.raises(ValueError, match=r"Expected a folder apart .*Choose another"):
+            encode_to_folder(source, path, encoder=copy.deepcopy(ENCODER), target="y")
+        assert sorted(file.name for file in parquet.iterdir()) == before, name
+    beside = parquet.parent / f"{parquet.name}2"  # begins alike, but is another
+    assert len(encode_to_folder(parquet, beside, target="y")) == N_ROWS
+
+
+def test_written_codes_do_not_go_through_links(tmp_path):
+    """A link named codes.bin led to another file, which was overwritten."""
+    target = tmp_path / "precious"
+    target.write_bytes(b"do not touch")
+    for name in ("codes.bin", "about.json", "about.json.part", "target.npy"):
+        (tmp_path / "codes").mkdir(exist_ok=True)
+        (tmp_path / "codes" / name).symlink_to(target)
+    folder = encode_to_folder(TABLE[["user", "item", "y"]], tmp_path / "codes", target="y")
+    assert target.read_bytes() == b"do not touch"
+    old = folder.X
+    codes = old.copy()
+    encode_to_folder(TABLE[["user", "item"]][:9], tmp_path / "codes")
+    assert_array_equal(old, codes)  # who has mapped them reads what was there
 
 
 def test_a_folder_written_again_forgets_what_it_held(tmp_path):

@@ -14,6 +14,7 @@ from scipy import sparse
 
 from ..schema import FieldSchema
 from .codes import Slots, check_codes, write_entries
+from .csr import check_csr
 
 if TYPE_CHECKING:
     import torch
@@ -42,8 +43,8 @@ class FieldArray(np.ndarray):
     Raises
     ------
     ValueError
-        If the shape does not fit the schema, or a code lies outside its field's
-        vocabulary or is not an integer.
+        If the shape does not fit the schema, a code lies outside its field's vocabulary or
+        is not an integer, or the schema is that of a sparse matrix's columns.
 
     Examples
     --------
@@ -58,6 +59,11 @@ class FieldArray(np.ndarray):
     schema: FieldSchema | None
 
     def __new__(cls, codes: Any, schema: FieldSchema) -> FieldArray:
+        if schema.has_columns:
+            raise ValueError(
+                f"The schema is that of the {schema.n_fields} columns of a sparse matrix, which "
+                "have no codes. Pass the matrix, or FieldSchema.from_sizes([1] * n_columns)."
+            )
         array = np.asarray(codes)
         if array.ndim != 2 or array.shape[1] != schema.n_columns:
             raise ValueError(
@@ -330,6 +336,7 @@ class FieldArray(np.ndarray):
                 "The one-hot form does not tell slots of one field, or fields of one vocabulary, "
                 "apart; from_csr takes schemas of one slot per field and own vocabularies."
             )
+        check_csr(matrix)
         coo = sparse.coo_array(matrix)
         if coo.shape[1] != schema.table_size:
             raise ValueError(

@@ -22,6 +22,19 @@ from .array import FieldArray
 __all__ = ["FieldFolder", "FolderWriter"]
 
 _CODES, _TARGET, _WEIGHT, _ABOUT = "codes.bin", "target.npy", "weight.npy", "about.json"
+_DRAFT = f"{_ABOUT}.part"
+_LARGEST_ABOUT = 2**28  # bytes; a field takes about 100
+_NUMBERS = ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
+_DTYPES = [order + number for order in "<>|" for number in _NUMBERS]
+_ENTRIES: dict[str, type] = {
+    "names": str,
+    "kinds": str,
+    "vocabulary_sizes": int,
+    "slots": int,
+    "poolings": str,
+    "vocabularies": str,
+    "linear": bool,
+}
 
 
 class FieldFolder:
@@ -59,11 +72,14 @@ class FieldFolder:
                 f"{self.path} holds no encoded rows ({_ABOUT} is missing). Write them with "
                 "encode_to_folder."
             )
-        about = json.loads((self.path / _ABOUT).read_text(encoding="utf-8"))
-        fields = {name: tuple(values) for name, values in about["schema"].items()}
-        self.schema = self._written = FieldSchema(**fields)
-        self.dtype = np.dtype(about["dtype"])
-        self.shape = (int(about["n_rows"]), self.schema.n_columns)
+        try:
+            self.schema, self.dtype, n_rows = _read_about(self.path / _ABOUT)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.path / _ABOUT} is damaged: {error} Write the folder again."
+            ) from error
+        self._written = self.schema
+        self.shape = (n_rows, self.schema.n_columns)
         self.encoder: Any = None
         codes = self.path / _CODES
         size = codes.stat().st_size if codes.is_file() else 0
@@ -191,12 +207,55 @@ class FieldFolder:
         path = self.path / name
         if not path.is_file():
             return None
-        whole: NDArray[Any] = np.load(path)
-        if len(whole) != len(self):
+        try:
+            # Mapped, so that no more is allocated than the file holds, and nothing unpickled.
+            mapped = np.lib.format.open_memmap(path, mode="r")
+        except OSError:
+            raise
+        except Exception as error:  # numpy's parser of the header raises what it stumbles upon
+            raise ValueError(f"{path} is damaged: {error} Write the folder again.") from error
+        if mapped.shape != (len(self),):
             raise ValueError(
-                f"{path} has {len(whole)} entries, expected {len(self)}. Write the folder again."
+                f"{path} has entries of shape {mapped.shape}, expected {(len(self),)}. Write the "
+                "folder again."
             )
-        return whole
+        return np.array(mapped)
+
+
+def _read_about(path: Path) -> tuple[FieldSchema, np.dtype[Any], int]:
+    """Schema, dtype of the codes and number of rows that a folder says it has.
+
+    Raises
+    ------
+    ValueError
+        Saying what was expected, in a sentence.
+    """
+    if path.stat().st_size > _LARGEST_ABOUT:
+        raise ValueError(f"it has more than {_LARGEST_ABOUT} bytes.")
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is no JSON ({error}).") from error
+    if not isinstance(about, dict) or not isinstance(about.get("schema"), dict):
+        raise ValueError("expected a dict that holds a dict 'schema'.")
+    if about.get("dtype") not in _DTYPES:
+        raise ValueError(f"dtype is {about.get('dtype')!r:.60}, expected integers or floats.")
+    n_rows = about.get("n_rows")
+    if type(n_rows) is not int or not 0 < n_rows < 2**63:
+        raise ValueError(f"n_rows is {n_rows!r:.60}, expected a positive integer.")
+    fields = about["schema"]
+    if not {"names", "kinds", "vocabulary_sizes"} <= set(fields) <= set(_ENTRIES):
+        raise ValueError(f"the schema has {sorted(fields)!r:.200}, expected {list(_ENTRIES)}.")
+    for name, values in fields.items():
+        kind = _ENTRIES[name]
+        if not isinstance(values, list) or not all(type(value) is kind for value in values):
+            raise ValueError(f"{name} of the schema must be a list of {kind.__name__}.")
+    schema = FieldSchema(**{name: tuple(values) for name, values in fields.items()})
+    if schema.has_columns:
+        raise ValueError("the schema is that of a sparse matrix's columns.")
+    if max(schema.table_size, schema.n_columns) >= 2**63:
+        raise ValueError("the sizes or slots of the schema add up to more than 2**63.")
+    return schema, np.dtype(about["dtype"]), n_rows
 
 
 class FolderWriter:
@@ -218,7 +277,9 @@ class FolderWriter:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.path.mkdir(parents=True, exist_ok=True)
-        for name in (_ABOUT, _TARGET, _WEIGHT):
+        # Gone rather than overwritten: who has mapped the old codes still reads them, and what a
+        # link leads to stays as it is.
+        for name in (_ABOUT, _TARGET, _WEIGHT, _CODES, _DRAFT):
             (self.path / name).unlink(missing_ok=True)
         self._file = open(self.path / _CODES, "wb")  # noqa: SIM115 (closed in __exit__)
         self._dtype: np.dtype[Any] | None = None
@@ -272,7 +333,7 @@ class FolderWriter:
                 np.save(self.path / name, np.concatenate(parts))
                 parts.clear()
         about = {"schema": asdict(schema), "dtype": self._dtype.str, "n_rows": self.n_rows}
-        draft = self.path / f"{_ABOUT}.part"
+        draft = self.path / _DRAFT
         draft.write_text(json.dumps(about), encoding="utf-8")
         draft.replace(self.path / _ABOUT)
         return FieldFolder(self.path)

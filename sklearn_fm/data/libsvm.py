@@ -16,6 +16,7 @@ from scipy import sparse
 from ..schema import FieldSchema
 from .array import FieldArray
 from .codes import check_codes
+from .csr import check_csr
 from .lines import Lines, narrow, opened, read_rows, write_rows
 
 __all__ = ["dump_libffm", "dump_libsvm", "load_libffm", "load_libsvm"]
@@ -138,6 +139,7 @@ def dump_libsvm(X: Any, y: ArrayLike, path: Any, *, zero_based: bool = False) ->
     >>> file.getvalue()
     b'1 1:0.5 3:2\\n-1 2:0.1\\n'
     """
+    check_csr(X)
     matrix = sparse.csr_array(X.to_csr() if isinstance(X, FieldArray) else X)
     if matrix.dtype.kind not in "biuf":
         raise ValueError(f"X must be numeric, got dtype {matrix.dtype}.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -60,7 +61,7 @@ def encode_to_folder(
     source : path-like, pyarrow Dataset, table or iterable of tables
         A Parquet file, or a folder of them; ``day=7/`` in a path is a column of its rows.
     path : path-like
-        Folder to write into; encoded rows that it holds are replaced.
+        Folder to write into, apart from the source; encoded rows that it holds are replaced.
     encoder : FieldEncoder, default=None
         Fitted, or else fitted here in place; ``FieldEncoder()`` when omitted.
     columns : sequence of str, default=None
@@ -82,10 +83,13 @@ def encode_to_folder(
     Raises
     ------
     ValueError
-        If the source has no rows, lacks a column or cannot be encoded.
+        If the source has no rows, lacks a column or cannot be encoded, or if it and the folder
+        lie within each other.
     FileNotFoundError
         If a path does not exist.
     """
+    if is_table_on_disk(source):
+        _check_apart(source, Path(path))
     encoder = FieldEncoder() if encoder is None else encoder
     fitted = hasattr(encoder, "schema_")
     once = not is_table_on_disk(source) and isinstance(source, Iterator)
@@ -177,17 +181,56 @@ def read_chunks(
     )
 
 
-def _read_dataset(source: Any, chunk_rows: int, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+def _open_dataset(source: Any) -> Any:
+    """Open a path as a pyarrow Dataset; one that is given is passed on."""
     try:
         import pyarrow.dataset as ds
     except ImportError as error:
         raise ImportError("Tables on disk are read by pyarrow: pip install pyarrow") from error
 
-    dataset = source
+    if _is_dataset(source):
+        return source
+    if not os.path.exists(source):
+        raise FileNotFoundError(f"There is no file or folder {os.fspath(source)!r}.")
+    return ds.dataset(source, format="parquet", partitioning="hive")
+
+
+def _check_apart(source: Any, path: Path) -> None:
+    """Raise if rows are to be written where they are read from."""
+    folders = {Path(file).resolve().parent for file in _local_files(_open_dataset(source))}
+    parts = [(folder, path) for folder in folders]
     if not _is_dataset(source):
-        if not os.path.exists(source):
-            raise FileNotFoundError(f"There is no file or folder {os.fspath(source)!r}.")
-        dataset = ds.dataset(source, format="parquet", partitioning="hive")
+        # Files in the source are read as Parquet, so the codes must not lie there either.
+        parts += [(Path(source), path), (path, Path(source))]
+    if any(_is_within(inner, outer) for inner, outer in parts):
+        what = "a file of the Dataset" if _is_dataset(source) else repr(os.fspath(source))
+        raise ValueError(
+            f"Expected a folder apart from the source, but {os.fspath(path)!r} and {what} lie "
+            "within each other: writing would break what is read. Choose another folder."
+        )
+
+
+def _local_files(dataset: Any) -> Iterator[str]:
+    """Files of a Dataset as far as they lie on this machine."""
+    for fragment in dataset.get_fragments():
+        file: str = getattr(fragment, "path", "")
+        system: Any = getattr(fragment, "filesystem", None)
+        while getattr(system, "type_name", "") == "subtree":
+            file, system = os.path.join(system.base_path, file), system.base_fs
+        if file and getattr(system, "type_name", "") == "local":
+            yield file
+
+
+def _is_within(inner: Path, outer: Path) -> bool:
+    """Whether a path is another one or leads into it; links and letters' case do not hide it."""
+    if not outer.exists():
+        return False
+    inner = inner.resolve()
+    return any(place.exists() and place.samefile(outer) for place in (inner, *inner.parents))
+
+
+def _read_dataset(source: Any, chunk_rows: int, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+    dataset = _open_dataset(source)
     # Without reading ahead, no more than a chunk and what it is cut from are in memory.
     batches = dataset.to_batches(
         columns=[name for name in columns if name in dataset.schema.names] or None,

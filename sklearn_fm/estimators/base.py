@@ -25,6 +25,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from ..data.csr import check_csr
 from ..data.folder import FieldFolder
 from ..encoding import FieldEncoder
 from ..encoding.tables import as_table
@@ -386,6 +387,7 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         )
 
     def _check(self, checked: Any, X: Any, encoding: Encoding | None) -> Any:
+        check_csr(X)
         X = self._select_columns(as_table(X))
         return check_X(checked, X, encoding, takes_sparse=self._takes_sparse)
 

@@ -1,11 +1,10 @@
-"""Checks of what comes in besides X: targets, weights, memory; and why a loss diverged.
+"""Checks of what comes in besides X: targets and weights; and why a loss diverged.
 
 Each raises one error that says what was expected, what came and what to do.
 """
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from ..schema import FieldSchema
 
 __all__ = [
     "check_consistent_rows",
-    "check_memory",
     "check_sample_weight",
     "divergence_cause",
 ]
@@ -83,40 +81,6 @@ def check_sample_weight(weight: Any, n_rows: int) -> NDArray[np.float64]:
     return weight
 
 
-def check_memory(schema: FieldSchema, floats_per_row: float, dense_floats: float) -> None:
-    """Raise before allocating tables that cannot fit into this machine's memory.
-
-    Parameters
-    ----------
-    schema : FieldSchema
-        The fields.
-    floats_per_row : float
-        Numbers held per row of the table: weights, state of the solver, best copy.
-    dense_floats : float
-        Numbers held by dense layers, likewise.
-
-    Raises
-    ------
-    MemoryError
-        Naming the fields with the largest share.
-    """
-    try:
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not on this platform
-        return
-    needed = 4 * (schema.table_size * floats_per_row + dense_floats)
-    if needed <= available:
-        return
-    largest = sorted(zip(schema.vocabulary_sizes, schema.names, strict=True), reverse=True)[:3]
-    blame = ", ".join(f"{name!r} ({size:,} rows)" for size, name in largest)
-    raise MemoryError(
-        f"Training needs about {needed / 2**30:,.1f} GiB for a table of {schema.table_size:,} rows "
-        f"and the layers above, this machine has {available / 2**30:,.1f} GiB. Largest fields: "
-        f"{blame}. Raise min_frequency or set max_categories in FieldEncoder, or lower "
-        "embedding_dim or hidden_layer_sizes."
-    )
-
-
 def divergence_cause(
     X: Any, target: NDArray[Any], schema: FieldSchema, learning_rate: float, *, regression: bool
 ) -> str:
@@ -142,14 +106,14 @@ def divergence_cause(
     """
     if isinstance(X, FieldArray):
         largest = np.abs(X.values).max(axis=0, initial=0)
-        names = [schema.names[field] for field in schema.slot_fields]
+        fields = schema.slot_fields
     else:
-        largest = np.asarray(abs(X).max(axis=0).todense()).ravel()
-        names = list(schema.names)
+        largest, fields = np.abs(X.data), X.indices
     if len(largest) and largest.max() > 100:
         worst = int(np.argmax(largest))
+        name = schema.field_name(int(fields[worst]))
         return (
-            f"Field {names[worst]!r} is not scaled: its values reach {largest[worst]:.3g}. Encode "
+            f"Field {name!r} is not scaled: its values reach {largest[worst]:.3g}. Encode "
             "it with FieldEncoder(scaler='bins') or scale it to about 1."
         )
     if regression:

@@ -312,7 +312,9 @@ class Encoding:
         if isinstance(X, FieldArray) and (X.schema is not None or schema is None):
             return cls(owner, X.require_schema()), X
         if sparse.issparse(X):
-            own = FieldSchema.from_sizes([1] * X.shape[1], names=names)
+            own = FieldSchema.of_columns(X.shape[1])
+            if names is not None:
+                own = FieldSchema.from_sizes([1] * X.shape[1], names=names)
             return cls(owner, own, is_sparse=True), X
         if schema is not None:
             return cls(owner, schema), FieldArray(np.asarray(X), schema)

@@ -55,7 +55,10 @@ def find_pretrained(
     """
     rows, vectors = [np.zeros(0, dtype=np.int64)], [np.zeros((0, embedding_dim), np.float32)]
     for name, given in pretrained.items():
-        if name not in schema.names or schema.kinds[schema.names.index(name)] == "numeric":
+        if name not in schema.names or schema.kinds[schema.names.index(name)] in (
+            "numeric",
+            "columns",
+        ):
             raise ValueError(
                 f"pretrained= has vectors for {name!r}; expected a field with codes, of "
                 f"{list(schema.names)}."

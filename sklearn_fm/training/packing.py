@@ -120,6 +120,11 @@ def make_fields(schema: FieldSchema, pair_slots: bool = False) -> Fields:
     -------
     Fields
     """
+    if schema.has_columns:
+        n = schema.n_fields
+        fields = np.arange(n + 1, dtype=np.int64)
+        none, all_ones = np.full(n, -1, dtype=np.int64), np.ones(n, dtype=np.float32)
+        return Fields(n, fields, fields[:-1], none, 0, all_ones, 1, int(n < _FEW_COLUMNS))
     many = [slots > 1 and not pair_slots for slots in schema.slots]
     number = np.cumsum(many) - 1
     shares = len(set(schema.vocabularies)) < schema.n_fields
