@@ -269,7 +269,7 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
             module.frozen_rows = torch.from_numpy(self._find_pretrained()[0]).to(device)
         module = pack_tables(module, self.solver_)
         as_rows: dict[str, Any] = {
-            "positional": module.positional,
+            "positional": "fields" in module.reads,
             "dtype": dtype,
             "device": device,
         }
@@ -379,8 +379,9 @@ class BaseFieldEstimator(FieldInputMixin, CallbackSupportMixin, SharedParameters
             return "ftrl"
         if self.solver != "auto":
             return self.solver
-        # A positional model spreads the rows of a sparse matrix out to all columns.
-        entries = math.prod(encoded.shape) if self._module_class.positional else encoded.size
+        # For a model that reads fields the rows of a sparse matrix are spread out to all columns.
+        spread = "fields" in self._module_class.reads
+        entries = math.prod(encoded.shape) if spread else encoded.size
         needs_batches = needs_batches or isinstance(encoded, FieldFolder)
         small = (
             encoded.shape[0] <= _SMALL_ROWS
