@@ -52,6 +52,62 @@ def pairwise_sum(e):
     return out
 
 
+def field_aware_sum(e):
+    """out[b, k] = sum_{f<g} e[b, f, g, k] * e[b, g, f, k]."""
+    B, F, _, K = e.shape
+    out = np.zeros((B, K))
+    for b in range(B):
+        for k in range(K):
+            for g in range(F):
+                for f in range(g):
+                    out[b, k] += e[b, f, g, k] * e[b, g, f, k]
+    return out
+
+
+def bilinear(e, matrices, kind):
+    """(e_f W) o e_g of each pair f < g, W by the pair, by its left field f, or one for all."""
+    B, F, K = e.shape
+    out = np.zeros((B, F * (F - 1) // 2, K))
+    for b in range(B):
+        p = 0
+        for f in range(F):
+            for g in range(f + 1, F):
+                W = matrices[{"all": 0, "each": f, "interaction": p}[kind]]
+                for j in range(K):
+                    turned = sum(e[b, f, i] * W[i][j] for i in range(K))
+                    out[b, p, j] = turned * e[b, g, j]
+                p += 1
+    return out
+
+
+def squeeze_excitation(e, squeeze, excite):
+    """e_f times a_f, a = relu(U relu(V z)), z the means of the embeddings."""
+    B, F, K = e.shape
+    H = len(excite)
+    out = np.zeros((B, F, K))
+    for b in range(B):
+        z = [sum(e[b, f, k] for k in range(K)) / K for f in range(F)]
+        h = [max(sum(z[f] * squeeze[f][i] for f in range(F)), 0.0) for i in range(H)]
+        for f in range(F):
+            a = max(sum(h[i] * excite[i][f] for i in range(H)), 0.0)
+            for k in range(K):
+                out[b, f, k] = a * e[b, f, k]
+    return out
+
+
+def cross(x, layers):
+    """x_{l+1} = x_0 o (W x_l + b) + x_l; each layer is (W, b), W[i][j] from coordinate i to j."""
+    out = np.array(x, dtype=float)
+    for b, start in enumerate(x):
+        now = list(start)
+        for W, bias in layers:
+            D = len(now)
+            turned = [sum(now[i] * W[i][j] for i in range(D)) + bias[j] for j in range(D)]
+            now = [start[j] * turned[j] + now[j] for j in range(D)]
+        out[b] = now
+    return out
+
+
 def mlp(layers, x, activation="relu"):
     """Linear layers (weight of shape (out, in), bias), an activation between any two."""
     out = np.zeros((len(x), len(layers[-1][1])))
@@ -109,6 +165,42 @@ def mf(bias, linear, embedding, indices, values):
         dot = sum(p * x * q * z for p, q in zip(embedding[u], embedding[i], strict=True))
         out[b, 0] = bias[0] + x * linear[u][0] + z * linear[i][0] + dot
     return out
+
+
+def ffm(bias, linear, embedding, indices, values, pairwise_weight=None):
+    """bias_c + sum_s w_sc x_s + sum_{s<t} sum_k p_kc v_stk v_tsk x_s x_t; a slot is a field."""
+    B, F = len(indices), len(indices[0])
+    K, C = len(embedding[0]) // F, len(bias)
+    p = np.ones((K, C)) if pairwise_weight is None else pairwise_weight
+    out = linear_term(linear, indices, values) + bias
+    for b in range(B):
+        for t in range(F):
+            for s in range(t):
+                for k in range(K):
+                    v = embedding[indices[b][s]][t * K + k] * values[b][s]
+                    w = embedding[indices[b][t]][s * K + k] * values[b][t]
+                    for c in range(C):
+                        out[b, c] += p[k][c] * v * w
+    return out
+
+
+def fibinet(bias, linear, e, indices, values, *, squeeze, excite, matrices, kind, layers):
+    """bias + linear term + MLP of both products side by side, given the fields' embeddings."""
+    weighed = squeeze_excitation(e, squeeze, excite)
+    both = [bilinear(part, matrices, kind) for part in (e, weighed)]
+    x = [[number for part in both for pair in part[b] for number in pair] for b in range(len(e))]
+    return linear_term(linear, indices, values) + bias + mlp(layers, x, "tanh")
+
+
+def dcn(bias, e, *, cross_layers, cross_weight, layers):
+    """bias + u' x_L + MLP(x_0), given the fields' embeddings."""
+    x = [[number for vector in row for number in vector] for row in e]
+    end = cross(x, cross_layers)
+    out = np.zeros((len(x), len(bias))) + bias
+    for b in range(len(x)):
+        for c in range(len(bias)):
+            out[b, c] += sum(end[b, i] * cross_weight[i][c] for i in range(len(x[b])))
+    return out + mlp(layers, x, "tanh") if layers else out
 
 
 # -- losses ----------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sklearn_fm import FieldSchema, FMRegressor
-from sklearn_fm.estimators import checks
+from sklearn_fm.solvers import memory
 from sklearn_fm.solvers.memory import check_memory, find_memory_limit
 
 PHYSICAL = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -157,12 +157,12 @@ def test_without_proc(tmp_path):
 def test_a_system_that_tells_nothing(tmp_path, monkeypatch):
     monkeypatch.delattr("os.sysconf")
     assert find_memory_limit(tmp_path) is None
-    monkeypatch.setattr(checks, "find_memory_limit", lambda: None)
+    monkeypatch.setattr(memory, "find_memory_limit", lambda: None)
     check_memory(FieldSchema.from_sizes([10**15]), 100.0, 0.0)
 
 
 def test_the_message_says_whose_limit_it_is(monkeypatch):
-    monkeypatch.setattr(checks, "find_memory_limit", lambda: (2**30, "the container may use"))
+    monkeypatch.setattr(memory, "find_memory_limit", lambda: (2**30, "the container may use"))
     schema = FieldSchema.from_sizes([5, 2**28 - 5])
     check_memory(schema, 0.5, 2**27)
     with pytest.raises(MemoryError, match=r"2\.0 GiB .*, the container may use 1\.0 GiB. .*'x1'"):

@@ -110,12 +110,12 @@ def learned(path: str, doc: str) -> Any:
     return property(read, doc=doc)
 
 
-def takes_steps(self: Any) -> bool:
+def takes_steps(model: Any) -> bool:
     """Whether the solver can go on with the rows at hand alone; MLPClassifier hides it likewise.
 
     Parameters
     ----------
-    self : BaseFieldEstimator
+    model : BaseFieldEstimator
         An estimator.
 
     Returns
@@ -127,7 +127,7 @@ def takes_steps(self: Any) -> bool:
     AttributeError
         If it cannot.
     """
-    if self.solver in ("als", "gibbs") or getattr(self, "loss", "squared") == "ordinal":
+    if model.solver in ("als", "gibbs") or getattr(model, "loss", "squared") == "ordinal":
         raise AttributeError(
             "partial_fit is only available for solvers that take steps; 'als' and 'gibbs' (which "
             "loss='ordinal' takes) need all rows at once. Use warm_start, or refit_categories."

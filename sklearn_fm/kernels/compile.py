@@ -57,12 +57,12 @@ def _unbox_layout(typ: LayoutType, value: Any, context: Any) -> NativeValue:
     return NativeValue(context.context.get_dummy_value())
 
 
-def as_layout(cls: type[T]) -> type[T]:
+def as_layout(layout: type[T]) -> type[T]:
     """Let kernels read the public attributes of a class's instances as constants.
 
     Parameters
     ----------
-    cls : type
+    layout : type
         Frozen dataclass with ``compiled``, the layout that stands for all of equal room, and
         ``number`` and ``lanes``, the vector that kernels work with.
 
@@ -72,15 +72,15 @@ def as_layout(cls: type[T]) -> type[T]:
         The same class.
     """
 
-    @typeof_impl.register(cls)
-    def type_of_layout(layout: Any, context: Any) -> LayoutType:
-        return LayoutType(layout)
+    @typeof_impl.register(layout)
+    def type_of_layout(value: Any, context: Any) -> LayoutType:
+        return LayoutType(value)
 
-    for name in vars(cls):
+    for name in vars(layout):
         if not name.startswith("_") and name not in {"number", "compiled", *_CONSTANTS}:
             _CONSTANTS.add(name)
             _make_constant(name)
-    return cls
+    return layout
 
 
 def _make_constant(name: str) -> None:

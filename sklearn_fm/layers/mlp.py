@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .start_values import draw_uniform
+
 __all__ = ["ACTIVATIONS", "MLP"]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -108,7 +110,7 @@ class MLP(nn.Module):
         for layer in self.layers:
             if isinstance(layer, nn.Linear):
                 bound = (6 / layer.in_features) ** 0.5 if layer.in_features else 0.0
-                layer.weight.uniform_(-bound, bound, generator=generator)
+                draw_uniform(layer.weight, bound, generator)
                 layer.bias.zero_()
             elif isinstance(layer, nn.BatchNorm1d):
                 layer.reset_parameters()

@@ -6,11 +6,13 @@ The MLP is `layers.MLP`; other ways to combine embeddings are other models.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 from torch import Tensor
 
 from ..layers.mlp import MLP
 from ..schema import FieldSchema
+from .contract import Defaults, Parts
 from .fm import FM
 
 __all__ = ["DeepFM"]
@@ -48,7 +50,8 @@ class DeepFM(FM):
     prediction, IJCAI. arXiv:1703.04247
     """
 
-    positional = True
+    reads: frozenset[str] = frozenset({"linear", "pairs", "fields"})
+    fused: str | None = "fm"
 
     def __init__(
         self,
@@ -72,6 +75,7 @@ class DeepFM(FM):
         )
         self.mlp: MLP | None = None
         if hidden_layer_sizes:
+            self.fused = None
             self.mlp = MLP(
                 schema.n_fields * embedding_dim,
                 hidden_layer_sizes,
@@ -80,13 +84,21 @@ class DeepFM(FM):
                 dropout=dropout,
                 batch_norm=batch_norm,
             )
+        else:
+            self.reads = FM.reads
 
-    @property
-    def uses_embeddings(self) -> bool:  # type: ignore[override]
-        """Whether there is an MLP."""
-        return self.mlp is not None
+    @classmethod
+    def defaults(cls, schema: FieldSchema, n_slots: float, **own: Any) -> Defaults:
+        """Those of the factorization machine, and the size of the MLP."""
+        own = cls.with_defaults(own)
+        plain = super().defaults(schema, n_slots, **own)
+        if not own["hidden_layer_sizes"]:
+            return plain
+        return plain.with_mlp(schema.n_fields * own["embedding_dim"], own)
 
-    def from_embeddings(self, e: Tensor) -> Tensor:
-        """MLP, (B, F, K) to (B, C)."""
-        assert self.mlp is not None
-        return self.mlp(e.flatten(start_dim=1))
+    def head(self, parts: Parts) -> Tensor:
+        """That of the factorization machine plus the MLP of the fields' embeddings, (B, C)."""
+        plain = super().head(parts)
+        if self.mlp is None:
+            return plain
+        return plain + self.mlp(cast(Tensor, parts.fields).flatten(start_dim=1))

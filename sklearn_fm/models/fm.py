@@ -5,11 +5,14 @@ Higher orders and field-aware embeddings are other models.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
+from ..layers.start_values import draw_normal
 from ..schema import FieldSchema
-from .contract import FieldModel
+from .contract import FieldModel, Parts
 
 __all__ = ["FM"]
 
@@ -50,7 +53,8 @@ class FM(FieldModel):
     torch.Size([1, 1])
     """
 
-    uses_pairs = True
+    reads: frozenset[str] = frozenset({"linear", "pairs"})
+    fused: str | None = "fm"
 
     def __init__(
         self,
@@ -64,18 +68,20 @@ class FM(FieldModel):
         super().__init__(schema, embedding_dim, n_outputs=n_outputs, init_scale=init_scale)
         self.pair_slots = pair_slots
         if n_outputs > 1:
+            self.fused = None
             self.pairwise_weight = nn.Parameter(torch.zeros(embedding_dim, n_outputs))
         self.reset_parameters()
 
-    def from_pairs(self, pairs: Tensor) -> Tensor:
-        """Pairwise term, (B, K) to (B, C)."""
+    def head(self, parts: Parts) -> Tensor:
+        """Linear term plus the pairwise sums' total, or their weighted ones per output, (B, C)."""
+        linear, pairs = cast(Tensor, parts.linear), cast(Tensor, parts.pairs)
         if self.n_outputs == 1:
-            return super().from_pairs(pairs)
-        return pairs @ self.pairwise_weight
+            return linear + pairs.sum(dim=1, keepdim=True)
+        return linear + pairs @ self.pairwise_weight
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw start values; per-output weights of the pairwise sum are N(0, 1)."""
         super().reset_parameters(generator)
         if self.n_outputs > 1:
-            self.pairwise_weight.normal_(0, 1, generator=generator)
+            draw_normal(self.pairwise_weight, 1.0, generator)

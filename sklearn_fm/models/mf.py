@@ -6,12 +6,14 @@ Two id fields are the classic case; more let all pairs interact, one is a bias m
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
 
 from torch import Tensor
 
 from ..layers.mlp import MLP
 from ..schema import FieldSchema
-from .contract import FieldModel
+from .contract import Defaults, FieldModel, Parts
 
 __all__ = ["MF"]
 
@@ -54,8 +56,8 @@ class MF(FieldModel):
     collaborative filtering, WWW. arXiv:1708.05031
     """
 
-    positional = True
-    top_rate = 0.05
+    reads: frozenset[str] = frozenset({"linear", "pairs", "fields"})
+    fused: str | None = "fm"
 
     def __init__(
         self,
@@ -72,6 +74,7 @@ class MF(FieldModel):
         super().__init__(schema, embedding_dim, n_outputs=n_outputs, init_scale=init_scale)
         self.mlp: MLP | None = None
         if hidden_layer_sizes:
+            self.reads, self.fused = frozenset({"linear", "fields"}), None
             self.mlp = MLP(
                 schema.n_fields * embedding_dim,
                 hidden_layer_sizes,
@@ -82,19 +85,23 @@ class MF(FieldModel):
             )
         elif n_outputs > 1:
             raise ValueError("MF with a dot product has one output; give it hidden layers or FM.")
+        else:
+            self.reads = frozenset({"linear", "pairs"})
         self.reset_parameters()
 
-    @property
-    def uses_pairs(self) -> bool:  # type: ignore[override]
-        """Whether the dot product is used."""
-        return self.mlp is None
+    @classmethod
+    def defaults(cls, schema: FieldSchema, n_slots: float, **own: Any) -> Defaults:
+        """Those of a factorization machine with smaller steps, and the size of the MLP."""
+        own = cls.with_defaults(own)
+        plain = super().defaults(schema, n_slots, **own)
+        plain = replace(plain, learning_rate=min(0.05, plain.learning_rate))
+        if not own["hidden_layer_sizes"]:
+            return plain
+        return plain.with_mlp(schema.n_fields * own["embedding_dim"], own)
 
-    @property
-    def uses_embeddings(self) -> bool:  # type: ignore[override]
-        """Whether there is an MLP in its place."""
-        return self.mlp is not None
-
-    def from_embeddings(self, e: Tensor) -> Tensor:
-        """MLP, (B, F, K) to (B, C)."""
-        assert self.mlp is not None
-        return self.mlp(e.flatten(start_dim=1))
+    def head(self, parts: Parts) -> Tensor:
+        """Linear term plus the dot products, or the MLP of the embeddings, (B, C)."""
+        linear = cast(Tensor, parts.linear)
+        if self.mlp is None:
+            return linear + cast(Tensor, parts.pairs).sum(dim=1, keepdim=True)
+        return linear + self.mlp(cast(Tensor, parts.fields).flatten(start_dim=1))

@@ -98,7 +98,7 @@ def _automatic(problem: Problem) -> tuple[str, str]:
         return "adagrad", f"{needs} needs mini-batches"
     n_rows, n_columns = problem.rows.shape
     # A model that reads fields spreads the rows of a sparse matrix out to all columns.
-    spread = problem.spec.model_class.positional
+    spread = "fields" in problem.spec.model_class.reads
     n_entries = math.prod((n_rows, n_columns)) if spread else problem.rows.size
     width = problem.spec.tables()["embedding"].width
     n_weights = problem.spec.schema.table_size * width

@@ -1,6 +1,6 @@
 """Whether a table fits into the memory that this process may have, found out before it is made.
 
-That is the machine's memory, or less where a limit says so; how much is in use or free is not asked.
+That is the machine's memory, or less where a limit says so; how much is free is not asked.
 """
 
 from __future__ import annotations

@@ -180,7 +180,7 @@ class Start:
         if problem.pretrained is not None and problem.pretrained.frozen:
             module.frozen_rows = torch.from_numpy(problem.pretrained.rows).to(device)
         as_rows: dict[str, Any] = {
-            "positional": module.positional,
+            "positional": "fields" in module.reads,
             "dtype": dtype,
             "device": device,
         }
@@ -311,7 +311,7 @@ def check_tables(spec: ModelSpec, copies: int, n_slots: float) -> None:
         Naming the fields with the largest share.
     """
     per_row = sum(table.width for table in spec.tables().values())
-    check_memory(spec.schema, copies * per_row, 4 * spec.defaults(n_slots).dense_floats)
+    check_memory(spec.schema, copies * per_row, spec.defaults(n_slots).dense_floats)
 
 
 def _make_plan(

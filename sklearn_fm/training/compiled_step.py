@@ -19,8 +19,8 @@ from ..kernels.threads import Workers, make_sync, run_parts
 from ..models.contract import FieldModel
 from .losses import BinaryLogLoss, Loss, SquaredError
 from .options import StepOptions
-from .packing import entries_of, flat_entries, make_fields, pack
-from .rows import Batch, Rows
+from .packing import batch_entries, entries_of, fields_of, pack
+from .rows import Batch, CSRRows, Rows, check_rows
 from .stepper import Stepper
 
 __all__ = ["CompiledStepper"]
@@ -49,7 +49,6 @@ class CompiledStepper(Stepper):
         layout, table = pack(model, options.solver)
         super().__init__(model, loss, options, total_weight, generator, batch_size)
         self.layout, self.table = layout, table
-        self._penalties = {"linear": options.l2_linear, "embedding": options.l2_embedding}
         self._clock = 0.0
         self._paid = torch.zeros(2, dtype=torch.float64)  # of the linear term, for "ftrl"
         self._sync = make_sync()
@@ -57,7 +56,8 @@ class CompiledStepper(Stepper):
         if options.n_threads > 1:
             self._workers = Workers(options.n_threads)
         self._scratch: list[Scratch] = []
-        self._n_pooled = make_fields(model.schema, model.pair_slots).n_pooled
+        self._n_pooled = fields_of(model).n_pooled
+        self._has_pairs, self._has_fields = "pairs" in model.reads, "fields" in model.reads
         self._e = torch.zeros(0, 0)
         self._start_state()
 
@@ -67,16 +67,16 @@ class CompiledStepper(Stepper):
         table[:, L.scale_v : L.own] = 0
         solver = self.options.solver
         if solver == "sgd":
-            table[:, L.scale_v] = table[:, L.scale_w] = 1 / self.batch_size
+            table[:, L.scale_v : L.clock] = 1 / self.batch_size
         elif solver == "adam":
             table[:, L.own :] = 0
         else:
             table[:, L.own :] = start
-            table[:, L.scale_v] = table[:, L.scale_w] = start**-0.5
+            table[:, L.scale_v : L.clock] = start**-0.5
         if solver == "ftrl":
             # The sum of gradients that makes the start values optimal.
             weights = table[:, L.K : L.K + L.C]
-            z = table[:, L.own + 1 : L.own + 1 + L.C]
+            z = table[:, L.own_w : L.own_w + L.C]
             np.multiply(weights, -(start**0.5) / self.options.learning_rate, out=z)
         self._freeze()
 
@@ -85,25 +85,17 @@ class CompiledStepper(Stepper):
         if self.model.frozen_rows is None:
             return
         L, rows = self.layout, self.model.frozen_rows.numpy()
-        self.table[rows, L.scale_v] = 0
+        self.table[rows, L.scale_v : L.scale_w] = 0
         if self.options.solver in ("adagrad", "ftrl"):
-            self.table[rows, L.own] = np.inf
+            self.table[rows, L.own : L.own_w] = np.inf
         elif self.options.solver == "adam":
             first = L.own + 1 + L.K + L.C
             self.table[rows, first : first + L.K] = np.inf
 
-    @property
-    def penalties(self) -> dict[str, float]:
-        """Precision of the prior by the name of the table."""
-        return dict(self._penalties)
-
-    def set_penalty(self, name: str, penalty: float) -> None:
-        """Change a prior from the next step on; what is owed must have been paid."""
-        self._penalties[name] = penalty
-
     def run(self, rows: Rows, order: Tensor) -> NDArray[np.float64]:
         """Take steps on consecutive batches."""
-        if self._is_fm() and not self.options.unknown_dropout:
+        check_rows(rows, self.model)
+        if self._is_fm() and not self._drops(rows):
             return self._run_fm(rows, rows.locate(order))
         losses = []
         for chosen in order.split(self.batch_size):
@@ -130,10 +122,13 @@ class CompiledStepper(Stepper):
         L, C = self.layout, self.layout.C
         K = L.embedding_dim
         table = torch.from_numpy(self.table)
-        own = table[:, L.own :]
+        own, own_w = table[:, L.own :], table[:, L.own_w :]
         # By the rule of each table, the columns of its numbers.
         if self.options.solver == "adagrad":
-            columns = {"embedding.accumulator": own[:, :1], "linear.accumulator": own[:, 1:2]}
+            columns = {
+                "embedding.accumulator": own[:, : L.stretches],
+                "linear.accumulator": own_w[:, :1],
+            }
         elif self.options.solver == "adam":
             mean, square = own[:, 1:], own[:, 1 + L.K + C :]
             columns = {
@@ -146,9 +141,9 @@ class CompiledStepper(Stepper):
             }
         elif self.options.solver == "ftrl":
             columns = {
-                "embedding.accumulator": own[:, :1],
-                "linear.sums": own[:, 1 : 1 + C],
-                "linear.squares": own[:, 1 + C : 1 + 2 * C],
+                "embedding.accumulator": own[:, : L.stretches],
+                "linear.sums": own_w[:, :C],
+                "linear.squares": own_w[:, C : 2 * C],
             }
         else:
             columns = {}
@@ -158,7 +153,8 @@ class CompiledStepper(Stepper):
                 state[name.replace("linear.", "bias.")] = column[-1:]
         if self.options.solver == "ftrl":
             state |= {"linear.paid": self._paid, "bias.paid": torch.zeros(2, dtype=torch.float64)}
-        return state
+        known = {*self.model.table_specs, "bias"}
+        return {name: value for name, value in state.items() if name.split(".")[0] in known}
 
     def state(self) -> dict[str, Any]:
         """What a later training must know; frozen rows have seen nothing yet, should they thaw."""
@@ -178,13 +174,13 @@ class CompiledStepper(Stepper):
         L, table = self.layout, self.table
         K, C = L.embedding_dim, L.C
         if self.options.solver in ("adagrad", "ftrl"):
-            table[:, L.scale_v] = table[:, L.own] ** -0.5
+            table[:, L.scale_v : L.scale_w] = table[:, L.own : L.own_w] ** -0.5
         if self.options.solver == "ftrl":  # the same weights at another learning rate
-            root = np.sqrt(table[:, L.own + 1 + C : L.own + 1 + 2 * C])
+            root = np.sqrt(table[:, L.own_w + C : L.own_w + 2 * C])
             change = 1 / state["learning_rate"] - 1 / self.options.learning_rate
-            table[:, L.own + 1 : L.own + 1 + C] += table[:, L.K : L.K + C] * root * change
+            table[:, L.own_w : L.own_w + C] += table[:, L.K : L.K + C] * root * change
         if self.options.solver == "adagrad":
-            table[:, L.scale_w] = table[:, L.own + 1] ** -0.5
+            table[:, L.scale_w] = table[:, L.own_w] ** -0.5
         if self.options.solver == "adam":
             count = table[:, L.own]
             square = table[:, L.own + 1 + L.K + C :]
@@ -196,13 +192,13 @@ class CompiledStepper(Stepper):
     # -- factorization machines: whole batches in one kernel ----------------------------
 
     def _is_fm(self) -> bool:
-        model = self.model
-        return (
-            model.uses_pairs
-            and not model.uses_embeddings
-            and model.n_outputs == 1
-            and isinstance(self.loss, (BinaryLogLoss, SquaredError))
-        )
+        model, known = self.model, (BinaryLogLoss, SquaredError)
+        return model.fused == "fm" and model.n_outputs == 1 and isinstance(self.loss, known)
+
+    def _drops(self, rows: Rows) -> bool:
+        """Whether indices are replaced by their field's unknown; padded rows have no fields."""
+        padded = isinstance(rows.storage, CSRRows) and not rows.storage.spread
+        return self.options.unknown_dropout > 0 and not padded
 
     def _run_fm(self, rows: Rows, order: Tensor) -> NDArray[np.float64]:
         if not len(order):
@@ -216,10 +212,9 @@ class CompiledStepper(Stepper):
         shares = np.add.reduceat(weight[chosen], starts, dtype=np.float64) / self.total_weight
         before = np.cumsum(shares) - shares
         options = self.options
-        l1, l2 = options.l1_linear, self._penalties["linear"]
         paid = np.empty((len(starts), 3), dtype=np.float32)
         paid[:, 0] = self._clock + self.learning_rate * before
-        paid[:, 1:] = self._paid.numpy() + before[:, None] * [l1, l2]
+        paid[:, 1:] = self._paid.numpy() + before[:, None] * self._linear_penalties()
         step = self._make_step(0.0)
         n_parts = options.n_threads
         n_entries = self._most_entries(entries, chosen)
@@ -257,9 +252,9 @@ class CompiledStepper(Stepper):
     def _step(self, rows: Rows, chosen: Tensor) -> float:
         model, L, m = self.model, self.layout, len(chosen)
         K = L.embedding_dim
-        if rows.storage.spread or self.options.unknown_dropout:
+        if rows.storage.spread or self._drops(rows):
             batch = self._drop_to_unknown(rows.take(chosen))
-            entries, order = _batch_entries(batch, model), np.arange(m)
+            entries, order = batch_entries(batch, model), np.arange(m)
         else:
             positions = rows.locate(chosen)
             storage = rows.storage
@@ -272,7 +267,7 @@ class CompiledStepper(Stepper):
         scratch = self._room(1, n_entries, n_parts)[0]
         step = self._make_step(self._clock)
         e, e_array = None, _NOTHING
-        if model.uses_embeddings:
+        if self._has_fields:
             e = self._embeddings(m, entries.fields.n_fields)
             e_array = e.numpy().reshape(m, -1)
 
@@ -287,6 +282,7 @@ class CompiledStepper(Stepper):
                 order,
                 step,
                 scratch,
+                self._has_pairs,
                 e_array,
                 teams[part],
             ),
@@ -295,22 +291,20 @@ class CompiledStepper(Stepper):
         slope, pull, push = (
             torch.from_numpy(a[:m]) for a in (scratch.slope, scratch.pull, scratch.push)
         )
-        linear = (slope + model.bias.detach()).requires_grad_()
-        pairs = pull[:, :K].clone().requires_grad_() if model.uses_pairs else None
+        start = (slope + model.bias.detach()).requires_grad_()
+        pairs = pull[:, :K].clone().requires_grad_() if self._has_pairs else None
         if e is not None:
             e = e.detach().requires_grad_()
 
         def compute_raw() -> Tensor:
-            return model.combine(linear, pairs, None if e is None else e[..., :K])
+            return model.finish(start, pairs, None if e is None else e[..., :K])
 
         loss = float(self._differentiate(compute_raw, batch))
         if not np.isfinite(loss):
             return loss
-        slope.zero_() if linear.grad is None else slope.copy_(linear.grad)
-        if pairs is None or pairs.grad is None:
-            pull.zero_()
-            push.zero_()
-        else:
+        slope.zero_() if start.grad is None else slope.copy_(start.grad)
+        by_pairs = pairs is not None and pairs.grad is not None
+        if pairs is not None and pairs.grad is not None:
             pull[:, :K] = pairs.grad
             push[:, :K] *= pairs.grad
         de_array = _NOTHING
@@ -329,6 +323,7 @@ class CompiledStepper(Stepper):
                 counts[part],
                 step,
                 scratch,
+                by_pairs,
                 de_array,
                 teams[part],
             ),
@@ -343,15 +338,23 @@ class CompiledStepper(Stepper):
     def _advance(self, share: float) -> None:
         """Let the clocks go on by a share of all training weight."""
         self._clock += self.learning_rate * share
-        penalties = self.options.l1_linear, self._penalties["linear"]
-        self._paid += torch.tensor(penalties, dtype=torch.float64) * share
+        self._paid += torch.tensor(self._linear_penalties(), dtype=torch.float64) * share
+
+    def _penalty(self, table: str) -> float:
+        """Precision of the prior of a table, 0 if there is no such table."""
+        spec = self.model.table_specs.get(table)
+        return 0.0 if spec is None else self.penalties[spec.prior]
+
+    def _linear_penalties(self) -> tuple[float, float]:
+        """Penalties of the linear term, as "ftrl" pays them."""
+        return self.options.l1_linear, self._penalty("linear")
 
     def _make_step(self, clock: float) -> StepNumbers:
         numbers = (
-            self.layout.embedding_dim,
+            self.layout.embedding_dim / self.layout.stretches,
             self.learning_rate,
-            self._penalties["linear"],
-            self._penalties["embedding"],
+            self._penalty("linear"),
+            self._penalty("embedding"),
             clock,
             *self._paid.tolist(),
         )
@@ -369,6 +372,7 @@ class CompiledStepper(Stepper):
         n_work = n_entries * n_parts
         if len(self._scratch) < n_scratch or self._scratch[0].capacity < n_work:
             L, B = self.layout, self.batch_size
+            B_pairs = B if self._has_pairs else 0
 
             def floats(*shape: int) -> NDArray[np.float32]:
                 return np.zeros(shape, dtype=np.float32)
@@ -379,11 +383,11 @@ class CompiledStepper(Stepper):
                     np.zeros(max(n_entries, 1), dtype=np.int32),
                     np.zeros(max(n_work, 1), dtype=np.int64),
                     floats(n_work + 1, L.work_width),
-                    floats(B, L.K),
-                    floats(B, L.K),
+                    floats(B_pairs, L.K),
+                    floats(B_pairs, L.K),
                     floats(B, L.C),
                     floats(B),
-                    floats(B, self._n_pooled * L.K),
+                    floats(B_pairs, self._n_pooled * L.K),
                     n_work,
                 )
                 for _ in range(n_scratch)
@@ -403,9 +407,3 @@ def _kernel_loss(loss: Loss, target: NDArray[Any], weight: NDArray[Any]) -> RowL
         kind = "squared" if loss.y_range is None else "ranged"
         low, high = loss.encoded_range
     return RowLoss(LOSSES[kind], np.float32(low), np.float32(high), target, weight)
-
-
-def _batch_entries(batch: Batch, model: FieldModel) -> Entries:
-    """Entries of a batch that stands by itself."""
-    indices, values = batch.indices.contiguous(), batch.values.contiguous()
-    return flat_entries(indices.numpy(), values.numpy(), model)

@@ -31,9 +31,8 @@ from .losses import Loss
 from .net import DivergenceError, FieldNet
 from .options import StepOptions
 from .rows import Rows
-from .threads import limit_threads
+from .threads import WORTH_THREADS, limit_threads
 
-_WORTH_THREADS = 1e8
 _CHEAP_COPY = 2**22  # numbers, 16 MB
 
 __all__ = ["Plan", "Trained", "split_rows", "train_gradient"]
@@ -236,7 +235,7 @@ def _run(net: FieldNet, epochs: int, seed: int) -> BaseException | None:
     device = net.module_.bias.device
     # Multiply-adds of the dense layers in a step; the tables gain nothing from threads.
     work = net.batch_size * sum(p.numel() for p in net.stepper_.dense)
-    small = device.type == "cpu" and work < _WORTH_THREADS
+    small = device.type == "cpu" and work < WORTH_THREADS
     with (
         _private_torch_randomness(seed, device),
         limit_threads(1 if small else net.options.dense_threads),

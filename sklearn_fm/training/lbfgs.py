@@ -83,7 +83,7 @@ def minimize_lbfgs(
         write(flat)
         model.zero_grad(set_to_none=True)
         raw = model(batch.indices, batch.values)
-        data = (loss.value(raw, batch.target) * batch.weight).sum() / total
+        data = (loss.value(raw, batch) * batch.weight).sum() / total
         prior = sum(
             (penalty / total) * parameter.square().sum() / 2
             for penalty, parameter in zip(penalties, parameters, strict=True)

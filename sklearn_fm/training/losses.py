@@ -16,6 +16,8 @@ from scipy.special import expit, softmax
 from torch import Tensor
 from torch.nn import functional as F
 
+from .rows import Batch
+
 __all__ = ["BinaryLogLoss", "Loss", "MultinomialLogLoss", "SquaredError"]
 
 
@@ -33,8 +35,8 @@ class Loss(Protocol):
     def encode(self, target: NDArray[Any]) -> NDArray[np.float64]:
         """Target as `value` and `metric` take it, computed in float64."""
 
-    def value(self, raw: Tensor, target: Tensor) -> Tensor:
-        """Loss of each row, (B, C) and encoded (B,) to (B,)."""
+    def value(self, raw: Tensor, batch: Batch) -> Tensor:
+        """Loss of each row without its weight, (B, C) to (B,); targets of the batch are encoded."""
 
     def predict(self, raw: NDArray[Any]) -> NDArray[np.float64]:
         """Apply the inverse link: raw predictions (n, C) to probabilities or ratings."""
@@ -57,10 +59,10 @@ class BinaryLogLoss:
         """The target as it is."""
         return target
 
-    def value(self, raw: Tensor, target: Tensor) -> Tensor:
+    def value(self, raw: Tensor, batch: Batch) -> Tensor:
         """log(1 + exp(raw)) - target * raw."""
         raw = raw[:, 0]
-        return F.softplus(raw) - target * raw
+        return F.softplus(raw) - batch.target * raw
 
     def predict(self, raw: NDArray[Any]) -> NDArray[np.float64]:
         """Probabilities of both classes, (n, 1) to (n, 2)."""
@@ -100,9 +102,9 @@ class MultinomialLogLoss:
         """The target as it is."""
         return target
 
-    def value(self, raw: Tensor, target: Tensor) -> Tensor:
+    def value(self, raw: Tensor, batch: Batch) -> Tensor:
         """log(sum_c exp(raw_c)) - raw_target."""
-        return F.cross_entropy(raw, target.long(), reduction="none")
+        return F.cross_entropy(raw, batch.target.long(), reduction="none")
 
     def predict(self, raw: NDArray[Any]) -> NDArray[np.float64]:
         """Probabilities of the classes, (n, C) to (n, C)."""
@@ -178,13 +180,13 @@ class SquaredError:
         """(target - center) / scale; float32 would lose small differences of large targets."""
         return (target - self.center) / self.scale
 
-    def value(self, raw: Tensor, target: Tensor) -> Tensor:
+    def value(self, raw: Tensor, batch: Batch) -> Tensor:
         """Half the squared error of the standardized target."""
         predicted = raw[:, 0]
         if self.y_range is not None:
             low, high = self.encoded_range
             predicted = low + (high - low) * torch.sigmoid(predicted)
-        return (predicted - target).square() / 2
+        return (predicted - batch.target).square() / 2
 
     def predict(self, raw: NDArray[Any]) -> NDArray[np.float64]:
         """Predictions in the unit of the target, (n, 1) to (n,)."""

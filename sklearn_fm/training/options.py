@@ -26,3 +26,7 @@ class StepOptions:
     dense_threads: int | None = None  # torch's own number
     deterministic: bool = True
     seen: float = 1.0  # weight of all rows trained on, now and before, over that of those now
+
+    def penalty(self, prior: str) -> float:
+        """Precision of a prior by its name, "linear" or "embedding"."""
+        return {"linear": self.l2_linear, "embedding": self.l2_embedding}[prior]

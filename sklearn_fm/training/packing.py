@@ -16,13 +16,20 @@ from ..kernels.sgd.layout import Layout
 from ..kernels.sgd.step import Entries, Fields
 from ..models.contract import FieldModel
 from ..schema import FieldSchema
-from .rows import CSRRows, DenseRows, Rows
+from .rows import Batch, CSRRows, DenseRows, Rows, check_indices, check_rows
 
-__all__ = ["can_pack", "entries_of", "find_packed", "flat_entries", "make_fields", "pack"]
+__all__ = [
+    "batch_entries",
+    "can_pack",
+    "entries_of",
+    "fields_of",
+    "find_packed",
+    "flat_entries",
+    "pack",
+]
 
 _ONE = np.ones(1, dtype=np.float32)
 _NO_STARTS = np.zeros(1, dtype=np.int64)
-_NO_FIELDS = Fields(0, _NO_STARTS, _NO_STARTS, _NO_STARTS, 0, _ONE, 1, 0)
 _FEW_COLUMNS = 8  # too few to share them out among threads evenly
 
 
@@ -48,20 +55,23 @@ def pack(model: FieldModel, solver: str = "none") -> tuple[Layout, NDArray[np.fl
         The array, zero beside the weights unless it was packed before; the last row is the bias.
     """
     packed = find_packed(model)
-    layout = Layout(model.embedding.weight.shape[1], model.n_outputs, solver)
+    spec = model.table_specs["embedding"]
+    layout = Layout(spec.width, model.n_outputs, solver, spec.accumulators)
     if packed is not None and packed[0] == layout:
         return packed
+    sparse = model.sparse_tables()
     table_size = len(model.embedding.weight)
     # Rows start at cache lines.
     line = 16
     raw = torch.zeros((table_size + 1) * layout.width + line)
     skip = (-raw.data_ptr() // raw.element_size()) % line
     table = raw[skip : skip + (table_size + 1) * layout.width].view(-1, layout.width)
-    views = {
-        model.embedding.weight: table[:-1, : layout.embedding_dim],
-        model.linear.weight: table[:-1, layout.K : layout.K + layout.C],
-        model.bias: table[-1, layout.K : layout.K + layout.C],
+    columns = {
+        "embedding": slice(layout.embedding_dim),
+        "linear": slice(layout.K, layout.K + layout.C),
     }
+    views = {parameter: table[:-1, columns[name]] for name, parameter in sparse.items()}
+    views[model.bias] = table[-1, columns["linear"]]
     for parameter, view in views.items():
         view.copy_(parameter.data)
         parameter.data = view
@@ -105,37 +115,40 @@ def find_packed(model: FieldModel) -> tuple[Layout, NDArray[np.float32]] | None:
     return packed
 
 
-@functools.lru_cache(maxsize=32)
-def make_fields(schema: FieldSchema, pair_slots: bool = False) -> Fields:
-    """How slots make up the fields of a schema.
+def fields_of(model: FieldModel) -> Fields:
+    """How slots make up the fields of rectangular rows.
 
     Parameters
     ----------
-    schema : FieldSchema
-        Slots and vocabularies of the fields.
-    pair_slots : bool, default=False
-        Whether pairs are taken over slots rather than fields.
+    model : FieldModel
+        Whose schema says.
 
     Returns
     -------
     Fields
     """
+    return _make_fields(model.schema, model.pair_slots, "linear" in model.reads)
+
+
+@functools.lru_cache(maxsize=32)
+def _make_fields(schema: FieldSchema, pair_slots: bool, has_linear: bool) -> Fields:
     if schema.has_columns:
         n = schema.n_fields
         fields = np.arange(n + 1, dtype=np.int64)
-        none, all_ones = np.full(n, -1, dtype=np.int64), np.ones(n, dtype=np.float32)
-        return Fields(n, fields, fields[:-1], none, 0, all_ones, 1, int(n < _FEW_COLUMNS))
+        none, mask = np.full(n, -1, dtype=np.int64), np.full(n, has_linear, dtype=np.float32)
+        return Fields(n, fields, fields[:-1], none, 0, mask, int(has_linear), int(n < _FEW_COLUMNS))
     many = [slots > 1 and not pair_slots for slots in schema.slots]
     number = np.cumsum(many) - 1
     shares = len(set(schema.vocabularies)) < schema.n_fields
+    linear = [has_linear and schema.linear[f] for f in schema.slot_fields]
     return Fields(
         schema.n_fields,
         np.cumsum([0, *schema.slots], dtype=np.int64),
         np.asarray(schema.slot_fields, dtype=np.int64),
         np.where(many, number, -1).astype(np.int64),
         sum(many),
-        np.array([schema.linear[f] for f in schema.slot_fields], dtype=np.float32),
-        int(all(schema.linear)),
+        np.array(linear, dtype=np.float32),
+        int(all(linear)),
         int(shares or schema.n_slots > schema.n_fields or schema.n_fields < _FEW_COLUMNS),
     )
 
@@ -155,13 +168,42 @@ def flat_entries(
     Returns
     -------
     Entries
+
+    Raises
+    ------
+    ValueError
+        If rows have other slots than the schema of the model.
+    IndexError
+        If an index is no row of its tables.
     """
-    constant = values.strides == (0, 0)
-    data = _ONE if constant else values.reshape(-1)
-    fields = make_fields(model.schema, model.pair_slots)
-    return Entries(
-        indices.shape[1], _NO_STARTS, indices.reshape(-1), data, int(not constant), fields
-    )
+    if indices.shape[1] != model.schema.n_slots:
+        raise ValueError(
+            f"The model's schema has {model.schema.n_slots} slots, but rows have "
+            f"{indices.shape[1]}. Encode rows and build the model by the same schema."
+        )
+    # As unsigned numbers, negative indices are the largest: one pass tells of both ends.
+    unsigned = indices.view(np.dtype(f"u{indices.itemsize}"))
+    if indices.size and unsigned.max() >= len(model.embedding.weight):
+        check_indices(int(indices.min()), int(indices.max()), model)
+    return _rectangle(indices, values, model)
+
+
+def batch_entries(batch: Batch, model: FieldModel) -> Entries:
+    """Entries of a batch taken from rows that `check_rows` has seen.
+
+    Parameters
+    ----------
+    batch : Batch
+        Rows of all slots of the schema.
+    model : FieldModel
+        Whose fields they are.
+
+    Returns
+    -------
+    Entries
+    """
+    indices, values = batch.indices.contiguous(), batch.values.contiguous()
+    return _rectangle(indices.numpy(), values.numpy(), model)
 
 
 def entries_of(rows: Rows, model: FieldModel) -> Entries:
@@ -177,11 +219,29 @@ def entries_of(rows: Rows, model: FieldModel) -> Entries:
     Returns
     -------
     Entries
+
+    Raises
+    ------
+    ValueError or IndexError
+        If `check_rows` refuses them.
     """
+    check_rows(rows, model)
     if isinstance(rows, CSRRows):
         starts, columns, data = (
             tensor.contiguous().numpy() for tensor in (rows.starts, rows.columns, rows.data)
         )
-        return Entries(0, starts, columns, data, 1, _NO_FIELDS)
+        has_linear = int("linear" in model.reads)
+        fields = Fields(0, _NO_STARTS, _NO_STARTS, _NO_STARTS, 0, _ONE, has_linear, 0)
+        return Entries(0, starts, columns, data, 1, fields)
     assert isinstance(rows, DenseRows)
-    return flat_entries(rows.indices.numpy(), rows.values.numpy(), model)
+    return _rectangle(rows.indices.numpy(), rows.values.numpy(), model)
+
+
+def _rectangle(
+    indices: NDArray[np.integer], values: NDArray[np.float32], model: FieldModel
+) -> Entries:
+    constant = values.strides == (0, 0)
+    data = _ONE if constant else values.reshape(-1)
+    return Entries(
+        indices.shape[1], _NO_STARTS, indices.reshape(-1), data, int(not constant), fields_of(model)
+    )

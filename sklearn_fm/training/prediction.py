@@ -18,8 +18,8 @@ from ..kernels import HAS_KERNELS
 from ..models.contract import FieldModel
 from .loading import make_rows
 from .losses import Loss
-from .rows import CSRRows, Rows
-from .threads import limit_threads
+from .rows import Batch, CSRRows, Rows, check_rows
+from .threads import WORTH_THREADS, limit_threads
 
 if TYPE_CHECKING:
     from ..kernels.sgd.layout import Layout
@@ -31,7 +31,6 @@ __all__ = ["pack_tables", "predict_encoded", "raw_predictions", "weighted_loss"]
 _TORCH_NUMBERS = 2**25
 _KERNEL_NUMBERS = 2**20
 _THREAD_ENTRIES = 2**17  # entries that are worth a thread
-_WORTH_THREADS = 1e8  # multiply-adds of the dense layers that are
 
 
 def pack_tables(model: FieldModel, solver: str = "none") -> FieldModel:
@@ -78,8 +77,9 @@ def raw_predictions(model: FieldModel, rows: Rows, n_threads: int = 1) -> NDArra
 
 
 def _raw_in_memory(model: FieldModel, rows: Rows, n_threads: int) -> NDArray[np.floating]:
-    different_lengths = isinstance(rows.storage, CSRRows)
-    if HAS_KERNELS and not (different_lengths and model.uses_embeddings):
+    check_rows(rows, model)
+    # A field has no place in the entries of a sparse row.
+    if HAS_KERNELS and not (isinstance(rows.storage, CSRRows) and "fields" in model.reads):
         from .packing import entries_of, find_packed
 
         packed = find_packed(model)
@@ -122,7 +122,7 @@ def predict_encoded(
             return _by_kernels(model, *packed, entries, np.arange(len(encoded)), n_threads)
     rows = make_rows(
         encoded,
-        positional=model.positional,
+        positional="fields" in model.reads,
         dtype=model.bias.dtype,
         device=model.bias.device,
     )
@@ -133,7 +133,7 @@ def _few_threads(model: FieldModel, n_rows: int) -> contextlib.AbstractContextMa
     """One thread for dense layers that are not worth more, on a CPU."""
     dense = sum(p.numel() for p in model.parameters() if p.ndim > 1)
     dense -= sum(p.numel() for p in model.sparse_tables().values())
-    small = model.bias.device.type == "cpu" and n_rows * dense < _WORTH_THREADS
+    small = model.bias.device.type == "cpu" and n_rows * dense < WORTH_THREADS
     return limit_threads(1 if small else None, blas=False)
 
 
@@ -152,34 +152,34 @@ def _by_kernels(
     width = entries.width or -(-len(entries.columns) // max(len(entries.starts) - 1, 1))
     raw = np.empty((n_rows, layout.C), dtype=np.float32)
     nothing = np.empty((0, 0), dtype=np.float32)
-    if layout.C == 1 and not model.uses_embeddings:
-        whole = model.uses_pairs
+    if model.fused == "fm" and layout.C == 1:
         n_parts = min(n_threads, 1 + n_rows * max(width, 1) // _THREAD_ENTRIES)
         cuts = [n_rows * part // n_parts for part in range(n_parts + 1)]
 
         def work(part: int) -> None:
             some = cuts[part], cuts[part + 1]
-            read(layout, table, entries, order, *some, raw, nothing, nothing, whole)
+            read(layout, table, entries, order, *some, raw, nothing, nothing, True)
 
         workers = Workers(n_parts) if n_parts > 1 else None
         run_parts(workers, n_parts, work, make_sync())
         return raw
     batch_size = min(max(_KERNEL_NUMBERS // max(width * K, 1), 1), max(n_rows, 1))
     model.eval()
-    room_shape = (batch_size, entries.fields.n_fields, K) if model.uses_embeddings else (0, 0, 0)
+    has_fields, has_pairs = "fields" in model.reads, "pairs" in model.reads
+    room_shape = (batch_size, entries.fields.n_fields, K) if has_fields else (0, 0, 0)
     room = np.empty(room_shape, dtype=np.float32)
-    sums = np.empty((batch_size, K) if model.uses_pairs else (0, 0), dtype=np.float32)
+    sums = np.empty((batch_size, K) if has_pairs else (0, 0), dtype=np.float32)
     K_used = layout.embedding_dim
     for first in range(0, n_rows, batch_size):
         last = min(first + batch_size, n_rows)
         flat = room.reshape(len(room), -1) if len(room) else nothing
         read(layout, table, entries, order, first, last, raw, sums, flat, False)
         m = last - first
-        pairs = torch.from_numpy(sums[:m, :K_used]) if model.uses_pairs else None
-        e = torch.from_numpy(room[:m, :, :K_used]) if model.uses_embeddings else None
+        pairs = torch.from_numpy(sums[:m, :K_used]) if has_pairs else None
+        e = torch.from_numpy(room[:m, :, :K_used]) if has_fields else None
         with torch.inference_mode(), _few_threads(model, m):
-            combined = model.combine(torch.from_numpy(raw[first:last]), pairs, e)
-        raw[first:last] = combined.numpy()
+            finished = model.finish(torch.from_numpy(raw[first:last]), pairs, e)
+        raw[first:last] = finished.numpy()
     return raw
 
 
@@ -199,6 +199,8 @@ def weighted_loss(loss: Loss, raw: NDArray[np.floating], rows: Rows) -> float:
     -------
     float
     """
-    value = loss.value(torch.from_numpy(raw), rows.target.cpu()).double()
-    weight = rows.weight.cpu().double()
+    nothing = torch.empty(0, 0)
+    batch = Batch(nothing, nothing, rows.target.cpu(), rows.weight.cpu())
+    value = loss.value(torch.from_numpy(raw), batch).double()
+    weight = batch.weight.double()
     return float((value * weight).sum() / weight.sum())

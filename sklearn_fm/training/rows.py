@@ -6,12 +6,15 @@ No per-row Dataset and no DataLoader: a batch is one gather from whole tensors.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Batch", "CSRRows", "DenseRows", "Rows"]
+from ..models.contract import FieldModel
+
+__all__ = ["Batch", "CSRRows", "DenseRows", "Rows", "check_indices", "check_rows"]
 
 
 class Batch(NamedTuple):
@@ -54,6 +57,11 @@ class Rows:
     @property
     def width(self) -> int:
         """Slots of the widest batch."""
+        raise NotImplementedError
+
+    @property
+    def index_range(self) -> tuple[int, int]:
+        """Smallest and largest index; 0 and -1 without any."""
         raise NotImplementedError
 
     def features(self, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
@@ -121,6 +129,11 @@ class _Subset(Rows):
         """Slots of the widest batch."""
         return self.rows.width
 
+    @property
+    def index_range(self) -> tuple[int, int]:
+        """That of the storage."""
+        return self.storage.index_range
+
     def features(self, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Indices and values of some rows."""
         return self.rows.features(self.selection[rows])
@@ -146,6 +159,11 @@ class DenseRows(Rows):
     def width(self) -> int:
         """Slots of a row."""
         return self.indices.shape[1]
+
+    @cached_property
+    def index_range(self) -> tuple[int, int]:
+        """Smallest and largest index; 0 and -1 without any."""
+        return _range_of(self.indices)
 
     def features(self, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Indices and values of some rows."""
@@ -198,6 +216,12 @@ class CSRRows(Rows):
         lengths = self.starts.diff()
         return int(lengths.max()) if len(lengths) else 0
 
+    @cached_property
+    def index_range(self) -> tuple[int, int]:
+        """Smallest and largest index; 0 and -1 without any."""
+        low, high = _range_of(self.columns)
+        return (min(low, 0), max(high, self.n_columns - 1)) if self.spread else (low, high)
+
     def features(self, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Indices and values of some rows, padded or spread."""
         first = self.starts[:-1][rows]
@@ -218,3 +242,65 @@ class CSRRows(Rows):
         indices[row, position] = columns
         values[row, position] = data
         return indices, values
+
+
+def check_rows(rows: Rows, model: FieldModel) -> None:
+    """Refuse rows that a model cannot read: kernels take indices and slots on trust.
+
+    Parameters
+    ----------
+    rows : Rows
+        In memory; indices are looked at once per storage.
+    model : FieldModel
+        Which is to read them.
+
+    Raises
+    ------
+    ValueError
+        If the slots of the rows are not those of the model's schema, though they must be.
+    IndexError
+        If an index is no row of the model's tables.
+    """
+    storage, schema = rows.storage, model.schema
+    if isinstance(storage, CSRRows) and not storage.spread:
+        if "fields" in model.reads:
+            raise ValueError(
+                f"{type(model).__name__} reads each field at its place, but sparse rows are padded "
+                "to any length. Make them with make_rows(..., positional=True)."
+            )
+    elif storage.width != schema.n_slots:
+        raise ValueError(
+            f"{type(model).__name__} has a schema of {schema.n_slots} slots, but rows have "
+            f"{storage.width}. Encode rows and build the model by the same schema."
+        )
+    check_indices(*storage.index_range, model)
+
+
+def check_indices(low: int, high: int, model: FieldModel) -> None:
+    """Refuse indices outside of a model's tables.
+
+    Parameters
+    ----------
+    low, high : int
+        Smallest and largest index.
+    model : FieldModel
+        With tables of schema.table_size rows.
+
+    Raises
+    ------
+    IndexError
+        If either is no row of them.
+    """
+    n_rows = len(model.embedding.weight)
+    if low < 0 or high >= n_rows:
+        raise IndexError(
+            f"Indices from {low} to {high} do not fit the {n_rows} rows of the model's tables, 0 "
+            f"to {n_rows - 1}. Encode rows and build the model by the same schema."
+        )
+
+
+def _range_of(indices: Tensor) -> tuple[int, int]:
+    if not indices.numel():
+        return 0, -1
+    low, high = torch.aminmax(indices)
+    return int(low), int(high)

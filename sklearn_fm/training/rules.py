@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ..models.contract import Table
 from .options import StepOptions
 
 __all__ = [
@@ -126,6 +127,8 @@ class RowRule:
 class RowAdagrad(RowRule):
     """Adagrad with one accumulator per row, fed by the mean square of the row's gradient.
 
+    With several accumulators, each belongs to one of as many equal stretches of the row.
+
     Parameters
     ----------
     weight : Tensor of shape (table_size, W)
@@ -134,6 +137,8 @@ class RowAdagrad(RowRule):
         Precision of the prior.
     initial_accumulator : float, default=0.1
         Start of the accumulators; the larger, the smaller the first steps of rare rows.
+    accumulators : int, default=1
+        Number per row, A; a divisor of W.
 
     References
     ----------
@@ -142,9 +147,15 @@ class RowAdagrad(RowRule):
 
     learning_rate = 0.1
 
-    def __init__(self, weight: Tensor, penalty: float, initial_accumulator: float = 0.1) -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        penalty: float,
+        initial_accumulator: float = 0.1,
+        accumulators: int = 1,
+    ) -> None:
         super().__init__(weight, penalty)
-        self.accumulator = weight.new_full((len(weight), 1), initial_accumulator)
+        self.accumulator = weight.new_full((len(weight), accumulators), initial_accumulator)
 
     def state(self) -> dict[str, Tensor]:
         """The accumulators."""
@@ -152,13 +163,19 @@ class RowAdagrad(RowRule):
 
     def scale(self, rows: Any) -> Tensor:
         """1 / sqrt(accumulator)."""
-        return self.accumulator[rows].rsqrt()
+        return self._stretch(self.accumulator[rows].rsqrt())
 
     def direction(self, rows: Tensor, gradient: Tensor) -> Tensor:
         """gradient / sqrt(accumulator), the gradient included."""
-        accumulator = self.accumulator[rows] + gradient.square().mean(dim=1, keepdim=True)
+        stretches = gradient.square().unflatten(1, (self.accumulator.shape[1], -1))  # (U, A, W / A)
+        accumulator = self.accumulator[rows] + stretches.mean(dim=2)
         self.accumulator[rows] = accumulator
-        return gradient * accumulator.rsqrt()
+        return gradient * self._stretch(accumulator.rsqrt())
+
+    def _stretch(self, scale: Tensor) -> Tensor:
+        """From one number per accumulator to what can be multiplied with rows of the table."""
+        n = scale.shape[1]
+        return scale if n == 1 else scale.repeat_interleave(self.weight.shape[1] // n, dim=1)
 
 
 class RowAdam(RowRule):
@@ -314,14 +331,16 @@ ROW_RULES: dict[str, type[RowRule]] = {
 
 
 def make_rules(
-    tables: dict[str, Tensor], options: StepOptions, batch_size: int
+    weights: dict[str, Tensor], tables: dict[str, Table], options: StepOptions, batch_size: int
 ) -> dict[str, RowRule]:
     """Rule of each table: the solver's own, which for "ftrl" is Adagrad's for the embeddings.
 
     Parameters
     ----------
-    tables : dict of str to Tensor
-        "linear", "embedding" and "bias", each with one row per index.
+    weights : dict of str to Tensor
+        The tables by name, each with one row per index, and "bias" with a single row.
+    tables : dict of str to Table
+        What they are; the bias is none, and has no prior.
     options : StepOptions
         Solver, priors.
     batch_size : int
@@ -331,18 +350,19 @@ def make_rules(
     -------
     dict of str to RowRule
     """
-    penalties = {"linear": options.l2_linear, "embedding": options.l2_embedding, "bias": 0.0}
     start = options.initial_accumulator
     rules: dict[str, RowRule] = {}
-    for name, table in tables.items():
-        penalty = penalties[name]
+    for name, weight in weights.items():
+        table = tables.get(name)
+        penalty = 0.0 if table is None else options.penalty(table.prior)
         if options.solver == "sgd":
-            rules[name] = RowSGD(table, penalty, batch_size)
+            rules[name] = RowSGD(weight, penalty, batch_size)
         elif options.solver == "adam":
-            rules[name] = RowAdam(table, penalty)
+            rules[name] = RowAdam(weight, penalty)
         elif options.solver == "ftrl" and name != "embedding":
             l1 = options.l1_linear if name == "linear" else 0.0
-            rules[name] = RowFTRL(table, penalty, l1, start, options.learning_rate)
+            rules[name] = RowFTRL(weight, penalty, l1, start, options.learning_rate)
         else:
-            rules[name] = RowAdagrad(table, penalty, start)
+            n = 1 if table is None else table.accumulators
+            rules[name] = RowAdagrad(weight, penalty, start, n)
     return rules

@@ -61,15 +61,14 @@ class Stepper:
         self.dense = [p for p in model.parameters() if id(p) not in by_row]
         self.optimizer = _make_optimizer(self.dense, options)
         self._unknown = torch.tensor(model.schema.unknown_rows, device=model.bias.device)
+        #: Precision of each prior that tables of the model have, by its name.
+        self.penalties = {
+            table.prior: options.penalty(table.prior) for table in model.table_specs.values()
+        }
 
-    @property
-    def penalties(self) -> dict[str, float]:
-        """Precision of the prior by the name of the table."""
-        raise NotImplementedError
-
-    def set_penalty(self, name: str, penalty: float) -> None:
+    def set_penalty(self, prior: str, penalty: float) -> None:
         """Change a prior from the next step on; what is owed must have been paid."""
-        raise NotImplementedError
+        self.penalties[prior] = penalty
 
     def run(self, rows: Rows, order: Tensor) -> NDArray[np.float64]:
         """Take steps on consecutive batches.
@@ -141,7 +140,7 @@ class Stepper:
         """Summed loss of a batch, its gradients left in the leaves if it is finite."""
         buffers = [buffer.clone() for buffer in self.model.buffers()]  # batch norm's statistics
         with torch.enable_grad():
-            loss = (self.loss.value(compute_raw(), batch.target) * batch.weight).sum()
+            loss = (self.loss.value(compute_raw(), batch) * batch.weight).sum()
         if not torch.isfinite(loss):
             for buffer, before in zip(self.model.buffers(), buffers, strict=True):
                 buffer.copy_(before)

@@ -15,7 +15,11 @@ import torch
 from joblib.parallel import get_active_backend
 from threadpoolctl import threadpool_limits
 
-__all__ = ["count_threads", "limit_threads"]
+__all__ = ["WORTH_THREADS", "count_threads", "limit_threads"]
+
+#: Multiply-adds of the dense layers, in a step or a prediction, from which on torch may use all
+#: its threads. On 2 cores a second thread gains little below.
+WORTH_THREADS = 1e8
 
 
 def count_threads(n_jobs: int | None) -> int:

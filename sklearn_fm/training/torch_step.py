@@ -17,7 +17,7 @@ from torch import Tensor
 from ..models.contract import FieldModel
 from .losses import Loss
 from .options import StepOptions
-from .rows import Batch, Rows
+from .rows import Batch, Rows, check_rows
 from .rules import RowFTRL, make_rules
 from .stepper import Stepper
 
@@ -37,23 +37,22 @@ class TorchStepper(Stepper):
         batch_size: int,
     ) -> None:
         super().__init__(model, loss, options, total_weight, generator, batch_size)
-        tables = {name: table.data for name, table in model.sparse_tables().items()}
-        tables["bias"] = model.bias.data.view(1, -1)
-        self.rules = make_rules(tables, options, batch_size)
+        weights = {name: table.data for name, table in model.sparse_tables().items()}
+        weights["bias"] = model.bias.data.view(1, -1)
+        self.rules = make_rules(weights, model.table_specs, options, batch_size)
         if model.frozen_rows is not None:
             self.rules["embedding"].freeze(model.frozen_rows)
 
-    @property
-    def penalties(self) -> dict[str, float]:
-        """Precision of the prior by the name of the table."""
-        return {name: rule.penalty for name, rule in self.rules.items()}
-
-    def set_penalty(self, name: str, penalty: float) -> None:
+    def set_penalty(self, prior: str, penalty: float) -> None:
         """Change a prior from the next step on; what is owed must have been paid."""
-        self.rules[name].penalty = penalty
+        super().set_penalty(prior, penalty)
+        for name, table in self.model.table_specs.items():
+            if table.prior == prior:
+                self.rules[name].penalty = penalty
 
     def run(self, rows: Rows, order: Tensor) -> NDArray[np.float64]:
         """Take steps on consecutive batches."""
+        check_rows(rows, self.model)
         losses = []
         for chosen in order.split(self.batch_size):
             losses.append(float(self.step(rows.take(chosen))))
@@ -77,28 +76,29 @@ class TorchStepper(Stepper):
         model = self.model
         batch = self._drop_to_unknown(batch)
         values = batch.values.unsqueeze(-1)
-        linear_values = model.linear_values(batch.values).unsqueeze(-1)
+        has_linear = "linear" in model.reads
         rows, inverse = torch.unique(batch.indices, return_inverse=True)  # (U,), (B, S)
-        fetched = {name: self.rules[name].fetch(rows) for name in ("linear", "embedding")}
+        fetched = {name: self.rules[name].fetch(rows) for name in model.table_specs}
 
-        e = (fetched["embedding"][inverse] * values).requires_grad_()  # (B, S, K)
-        with torch.no_grad():
-            linear = model.bias + (fetched["linear"][inverse] * linear_values).sum(dim=1)  # (B, C)
-        linear.requires_grad_()
+        e = (fetched["embedding"][inverse] * values).requires_grad_()  # (B, S, W)
+        start = model.bias.detach().expand(len(values), -1)  # (B, C)
+        if has_linear:
+            linear_values = model.linear_values(batch.values).unsqueeze(-1)
+            start = start + (fetched["linear"][inverse] * linear_values).sum(dim=1)
+        start = start.clone().requires_grad_()
 
         def compute_raw() -> Tensor:
-            return model.from_slots(linear, e, batch.values)
+            return model.finish(start, *model.combine_slots(e, batch.values))
 
         loss = self._differentiate(compute_raw, batch)
         if not torch.isfinite(loss):
             return loss
 
         n_slots = inverse.shape[1]
-        slope = _gradient(linear)
-        slot_gradients = {
-            "embedding": _gradient(e) * values,
-            "linear": slope.unsqueeze(1).expand(-1, n_slots, -1) * linear_values,
-        }
+        slope = _gradient(start)
+        slot_gradients = {"embedding": _gradient(e) * values}
+        if has_linear:
+            slot_gradients["linear"] = slope.unsqueeze(1).expand(-1, n_slots, -1) * linear_values
         gradients = {
             name: torch.zeros_like(fetched[name]).index_add_(
                 0, inverse.flatten(), gradient.flatten(end_dim=1)
@@ -113,7 +113,8 @@ class TorchStepper(Stepper):
         # A slot of value 0 is no occurrence of its index.
         occurs = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
         occurs[inverse[batch.values != 0]] = True
-        for name, rule in self.rules.items():
+        for name in gradients:
+            rule = self.rules[name]
             seen = slice(None) if name == "bias" else occurs
             rule.update(
                 torch.zeros(1, dtype=torch.long, device=rows.device)

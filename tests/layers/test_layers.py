@@ -8,7 +8,18 @@ from numpy.testing import assert_allclose
 from torch.autograd import gradcheck
 from torch.func import functional_call
 
-from sklearn_fm.layers import MLP, FieldEmbedding, LinearTerm, pairwise_sum, pool_slots
+from sklearn_fm.layers import (
+    MLP,
+    BilinearInteraction,
+    CrossNetwork,
+    FieldEmbedding,
+    LinearTerm,
+    SqueezeExcitation,
+    field_aware_sum,
+    pairwise_sum,
+    pool_slots,
+)
+from sklearn_fm.layers.bilinear import BILINEAR_KINDS
 from sklearn_fm.layers.mlp import ACTIVATIONS
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -59,6 +70,138 @@ def test_pairwise_sum_of_one_field_is_exactly_zero():
 @pytest.mark.parametrize("F", [1, 2, 5])
 def test_pairwise_sum_gradcheck(F):
     assert gradcheck(pairwise_sum, normal(3, F, 2, requires_grad=True))
+
+
+@pytest.mark.parametrize(("B", "F"), SHAPES)
+def test_field_aware_sum_is_the_double_loop(B, F):
+    e = normal(B, F, F, 3)
+    out = field_aware_sum(e)
+    assert out.shape == (B, 3)
+    assert_allclose(out, reference.field_aware_sum(e.numpy()), **EXACT)
+
+
+@pytest.mark.parametrize("F", [1, 2, 4])
+def test_field_aware_sum_gradcheck(F):
+    """The vector of a field for itself has no part in it."""
+    e = normal(3, F, F, 2, requires_grad=True)
+    assert gradcheck(field_aware_sum, e)
+    field_aware_sum(e).sum().backward()
+    own = torch.eye(F, dtype=torch.bool)
+    assert (e.grad[:, own] == 0).all()
+    assert (e.grad[:, ~own] != 0).all()
+
+
+@pytest.mark.parametrize("kind", BILINEAR_KINDS)
+@pytest.mark.parametrize(("B", "F"), [(0, 3), (1, 1), (1, 4), (5, 1), (6, 4), (3, 2)])
+def test_bilinear_interaction_is_the_loop_over_pairs(B, F, kind):
+    layer = fill(BilinearInteraction(F, 3, kind))
+    e = normal(B, F, 3)
+    out = layer(e)
+    assert out.shape == (B, F * (F - 1) // 2, 3)
+    truth = reference.bilinear(e.numpy(), layer.weight.tolist(), kind)
+    assert_allclose(out.detach(), truth, **EXACT)
+
+
+def test_bilinear_interaction_of_an_identity_is_the_products_of_the_fields():
+    layer, e = fill(BilinearInteraction(4, 3, "all")), normal(5, 4, 3)
+    with torch.no_grad():
+        layer.weight.copy_(torch.eye(3).unsqueeze(0))
+    assert_allclose(layer(e).sum(dim=1).detach(), pairwise_sum(e), **EXACT)
+
+
+def test_bilinear_interaction_refuses_another_kind():
+    with pytest.raises(ValueError, match=r"bilinear must be one of .*got 'every'"):
+        BilinearInteraction(3, 2, "every")
+
+
+@pytest.mark.parametrize("reduction", [1, 2, 3, 9])
+@pytest.mark.parametrize(("B", "F"), [(0, 3), (1, 1), (6, 4)])
+def test_squeeze_excitation_is_its_loop(B, F, reduction):
+    layer = fill(SqueezeExcitation(F, reduction))
+    assert layer.squeeze.shape == (F, max(F // reduction, 1))
+    e = normal(B, F, 3)
+    truth = reference.squeeze_excitation(e.numpy(), layer.squeeze.tolist(), layer.excite.tolist())
+    assert_allclose(layer(e).detach(), truth, **EXACT)
+
+
+def test_squeeze_excitation_refuses_a_reduction_below_one():
+    with pytest.raises(ValueError, match="reduction must be at least 1, got 0"):
+        SqueezeExcitation(3, 0)
+
+
+def cross_layers(network):
+    """(W, b) of each layer, W full."""
+    for layer in network.layers:
+        W = layer.weight if layer.back is None else layer.weight @ layer.back
+        yield W.tolist(), layer.bias.tolist()
+
+
+@pytest.mark.parametrize("rank", [None, 1, 2])
+@pytest.mark.parametrize("n_layers", [0, 1, 3])
+@pytest.mark.parametrize("B", [0, 1, 5])
+def test_cross_network_is_its_recursion(B, n_layers, rank):
+    network, x = fill(CrossNetwork(4, n_layers, rank)), normal(B, 4)
+    assert_allclose(
+        network(x).detach(), reference.cross(x.numpy(), list(cross_layers(network))), **EXACT
+    )
+
+
+@pytest.mark.parametrize("options", [(-1,), (2, 0)])
+def test_cross_network_refuses_what_has_no_meaning(options):
+    with pytest.raises(ValueError, match=r"n_cross_layers >= 0 and cross_rank None or >= 1, got"):
+        CrossNetwork(4, *options)
+
+
+#: Layers of random matrices, with a row of input.
+LAYERS = {
+    **{
+        f"bilinear {kind}": (lambda kind=kind: BilinearInteraction(4, 3, kind), (4, 3))
+        for kind in BILINEAR_KINDS
+    },
+    "excitation": (lambda: SqueezeExcitation(4, 2), (4, 3)),
+    "cross": (lambda: CrossNetwork(4, 2), (4,)),
+    "cross of rank 2": (lambda: CrossNetwork(4, 2, 2), (4,)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer_gradcheck(name):
+    make, shape = LAYERS[name]
+    layer = fill(make())
+    names = [key for key, _ in layer.named_parameters()]
+
+    def apply(x, *weights):
+        return functional_call(layer, dict(zip(names, weights, strict=True)), x)
+
+    weights = [p.detach().clone().requires_grad_() for p in layer.parameters()]
+    assert gradcheck(apply, (normal(5, *shape, requires_grad=True), *weights))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer_reset_parameters_is_reproducible_and_private(name):
+    """Same generator, same weights, as variance asks; the global state is left alone."""
+    make, _ = LAYERS[name]
+    draws = []
+    for global_seed in (0, 1):
+        with torch.random.fork_rng():
+            torch.manual_seed(global_seed)
+            layer = fill(make(), seed=global_seed)
+            state = torch.get_rng_state()
+            layer.reset_parameters(torch.Generator().manual_seed(5))
+            assert torch.equal(torch.get_rng_state(), state)
+        draws.append(dict(layer.state_dict()))
+    for key, value in draws[0].items():
+        assert torch.equal(value, draws[1][key]), key
+        assert (value != 0).all() if value.ndim > 1 else (value == 0).all(), key
+
+
+@pytest.mark.parametrize("make", [lambda: BilinearInteraction(8, 30), lambda: CrossNetwork(90, 3)])
+def test_start_values_of_matrices_keep_the_variance(make):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layer = make()
+    for weight in (p for p in layer.parameters() if p.ndim > 1):
+        assert_allclose(weight.detach().square().mean() * weight.shape[-2], 1, rtol=0.05)
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])

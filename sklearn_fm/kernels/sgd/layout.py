@@ -4,8 +4,9 @@ One index is one stretch of one or two cache lines, so that a feature costs one 
 
     [ v_1 .. v_K, padding | w_1 .. w_C | scale_v, scale_w, clock, mark | solver's own ]
 
-``scale`` is the factor that the solver puts on the next gradient of v and of w, ``clock``
-tells until when the row has paid its penalties, ``mark`` is its place in the batch at hand.
+``scale`` is the factor that the solver puts on the next gradient of v and of w; where v has
+several accumulators, there are as many scales of v, each for its stretch. ``clock`` tells until
+when the row has paid its penalties, ``mark`` is its place in the batch at hand.
 One row more than the table has indices holds the bias in its weights.
 
 Nothing is computed here.
@@ -38,11 +39,14 @@ class Layout:
         Weights per index, C.
     solver : str, default="none"
         Rule whose state the row carries; "none" for a table that only predicts.
+    accumulators : int, default=1
+        Equal stretches of the vector that have an accumulator each, where the rule has any.
     """
 
     embedding_dim: int
     n_outputs: int
     solver: str = "none"
+    accumulators: int = 1
 
     @property
     def number(self) -> types.Float:
@@ -52,11 +56,26 @@ class Layout:
     @property
     def compiled(self) -> Layout:
         """The layout that stands for all of its room."""
-        return Layout(self.K, self.n_outputs, self.solver)
+        return Layout(self.K, self.n_outputs, self.solver, self.stretches)
+
+    @property
+    def stretches(self) -> int:
+        """Parts of the vector with a scale of their own."""
+        return self.accumulators if self.rule in (ADAGRAD, FTRL) else 1
+
+    @property
+    def stretch(self) -> int:
+        """Room for one of them."""
+        return self.K // self.stretches
 
     @property
     def lanes(self) -> int:
         """Numbers that a kernel takes at once."""
+        if self.stretches > 1:
+            # Whole registers without padding, which a parameter, a view of all rows, could not
+            # have between its columns.
+            width = self.embedding_dim // self.stretches
+            return max(lanes for lanes in (1, 2, 4, 8, 16) if width % lanes == 0)
         if self.embedding_dim <= 4:
             return 4
         return 16 if -self.embedding_dim % 16 < 8 else 8
@@ -78,38 +97,43 @@ class Layout:
 
     @property
     def scale_v(self) -> int:
-        """Position of the vector's scale."""
+        """Position of the vector's scale, or of that of its first stretch."""
         return self.K + self.C
 
     @property
     def scale_w(self) -> int:
         """Position of the weights' scale."""
-        return self.K + self.C + 1
+        return self.scale_v + self.stretches
 
     @property
     def clock(self) -> int:
         """Position of the clock."""
-        return self.K + self.C + 2
+        return self.scale_w + 1
 
     @property
     def mark(self) -> int:
         """Position of the mark."""
-        return self.K + self.C + 3
+        return self.scale_w + 2
 
     @property
     def own(self) -> int:
         """First position of the solver's own numbers.
 
-        "adagrad": accumulators of v and w. "ftrl": accumulator of v, then z and n of the
+        "adagrad": accumulators of v and of w. "ftrl": accumulators of v, then z and n of the
         weights. "adam": count, first moments of v and w, second moments of v and w.
         """
-        return self.K + self.C + 4
+        return self.scale_w + 3
+
+    @property
+    def own_w(self) -> int:
+        """First position of those of the weights, where v has accumulators."""
+        return self.own + self.stretches
 
     @property
     def width(self) -> int:
         """Numbers in a row, in multiples of half a cache line."""
-        K, C = self.K, self.C
-        own = {"none": -4, "sgd": 0, "adagrad": 2, "ftrl": 1 + 2 * C, "adam": 1 + 2 * (K + C)}
+        K, C, A = self.K, self.C, self.stretches
+        own = {"none": -4, "sgd": 0, "adagrad": A + 1, "ftrl": A + 2 * C, "adam": 1 + 2 * (K + C)}
         used = self.own + own[self.solver]
         return used + -used % 8
 

@@ -9,7 +9,7 @@ from numba import njit
 
 from ..compile import COMPILE
 from ..simd import fill, load, pointer, prefetch, store, total
-from .step import Entries, row_pointers, start_of
+from .step import Entries, linear_value, row_pointers, start_of
 
 __all__ = ["read"]
 
@@ -49,7 +49,7 @@ def read(
     pairs : ndarray of shape (last - first, K) or (0, 0)
         Receives the pairwise sums, if it has room.
     e : ndarray of shape (last - first, F * K) or (0, 0)
-        Receives the embeddings of the fields, if it has room.
+        Receives the embeddings of the fields, if it has room; rows must then be rectangular.
     add_pairs : bool
         Whether to add the total of the pairwise sums to `linear`.
     """
@@ -66,12 +66,17 @@ def read(
         for c in range(L.C):
             z = weights[bias + L.K + c]
             for j in range(start, end):
-                x = data[j * stride]
-                if not fields.all_linear:
-                    x *= fields.linear[j - start]
+                x = linear_value(entries, data[j * stride], j - start)
                 z += x * weights[np.int64(columns[j]) * L.width + L.K + c]
             out[b * L.C + c] = z
-        if not (add_pairs or has_pairs or has_e):
+        if not (add_pairs or has_pairs):
+            for f in range(fields.n_fields if has_e else 0):
+                for k in range(0, L.K, L.lanes):
+                    field = fill(L, _ZERO)
+                    for j in range(start + fields.starts[f], start + fields.starts[f + 1]):
+                        v = load(L, weights, np.int64(columns[j]) * L.width + k)
+                        field = field + fill(L, data[j * stride]) * v
+                    store(out_e, ((b - first) * fields.n_fields + f) * L.K + k, field)
             continue
         has_fields = fields.n_fields < entries.width
         for k in range(0, L.K, L.lanes):

@@ -1,6 +1,6 @@
 """What a solver does with one row of the table: what it owes, and a step on its gradient.
 
-The formulas are those of ``training.optimizers``, which does the same with torch on any device.
+The formulas are those of ``training.rules``, which does the same with torch on any device.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SERIES = tuple(np.float32(1 / math.factorial(n)) for n in range(2, 7))
 class StepNumbers(NamedTuple):
     """Numbers that are the same for all rows of the table in a step."""
 
-    embedding_dim: np.float32
+    stretch: np.float32  # numbers of a vector, or of a stretch of it that has a scale
     learning_rate: np.float32
     l2_linear: np.float32
     l2_embedding: np.float32
@@ -54,18 +54,18 @@ def _ftrl_weight(z: np.float32, n: np.float32, step: StepNumbers) -> np.float32:
 
 
 @njit(**INLINE)
-def _embedding_shrinkage(L: Any, table: Any, t: int, step: StepNumbers) -> np.float32:
-    """Factor that the vector of the row at t owes to its prior."""
+def _embedding_shrinkage(L: Any, table: Any, t: int, a: int, step: StepNumbers) -> np.float32:
+    """Factor that stretch a of the vector of the row at t owes to its prior."""
     missed = max(step.clock - table[t + L.clock], _ZERO)  # others may be ahead in Hogwild
-    return _shrinkage(missed * step.l2_embedding * table[t + L.scale_v])
+    return _shrinkage(missed * step.l2_embedding * table[t + L.scale_v + a])
 
 
 @njit(**INLINE)
 def _weight(L: Any, table: Any, t: int, c: int, step: StepNumbers) -> np.float32:
     """Weight of the row at t for output c, all penalties paid."""
     if L.rule == FTRL:
-        z = table[t + L.own + 1 + c]
-        return _ftrl_weight(z, table[t + L.own + 1 + L.C + c], step)
+        z = table[t + L.own_w + c]
+        return _ftrl_weight(z, table[t + L.own_w + L.C + c], step)
     missed = max(step.clock - table[t + L.clock], _ZERO)
     shrink = _shrinkage(missed * step.l2_linear * table[t + L.scale_w])
     return table[t + L.K + c] * shrink
@@ -74,9 +74,10 @@ def _weight(L: Any, table: Any, t: int, c: int, step: StepNumbers) -> np.float32
 @njit(**INLINE)
 def _pay(L: Any, table: Any, t: int, step: StepNumbers) -> None:
     """Let the row at t pay what it owes to the priors until now."""
-    factor = fill(L, _embedding_shrinkage(L, table, t, step))
-    for k in range(0, L.K, L.lanes):
-        store(table, t + k, load(L, table, t + k) * factor)
+    for a in range(L.stretches):
+        factor = fill(L, _embedding_shrinkage(L, table, t, a, step))
+        for k in range(a * L.stretch, (a + 1) * L.stretch, L.lanes):
+            store(table, t + k, load(L, table, t + k) * factor)
     for c in range(L.C):
         table[t + L.K + c] = _weight(L, table, t, c, step)
 
@@ -111,28 +112,17 @@ def take_step(L: Any, table: Any, t: int, work: Any, q: int, step: StepNumbers) 
         return
     gv = L.K + L.C
     gw = gv + L.K
-    scale_v = table[t + L.scale_v]
+    for a in range(L.stretches):
+        _step_stretch(L, table, t, a, work, q + gv, step)
     scale_w = table[t + L.scale_w]
-    if L.rule != SGD:
-        squares = fill(L, _ZERO)
-        for k in range(0, L.K, L.lanes):
-            g = load(L, work, q + gv + k)
-            squares = squares + g * g
-        accumulator = table[t + L.own] + total(squares) / step.embedding_dim
-        scale_v = _ONE / np.float32(math.sqrt(accumulator))
-        table[t + L.own] = accumulator
-        table[t + L.scale_v] = scale_v
     if L.rule == ADAGRAD:
         squared = _ZERO
         for c in range(L.C):
             squared += work[q + gw + c] * work[q + gw + c]
-        accumulator = table[t + L.own + 1] + squared / np.float32(L.C)
+        accumulator = table[t + L.own_w] + squared / np.float32(L.C)
         scale_w = _ONE / np.float32(math.sqrt(accumulator))
-        table[t + L.own + 1] = accumulator
+        table[t + L.own_w] = accumulator
         table[t + L.scale_w] = scale_w
-    rate = fill(L, step.learning_rate * scale_v)
-    for k in range(0, L.K, L.lanes):
-        store(table, t + k, load(L, table, t + k) - rate * load(L, work, q + gv + k))
     if L.rule == FTRL:
         _ftrl(L, table, t, work, q, step)
     else:
@@ -142,9 +132,30 @@ def take_step(L: Any, table: Any, t: int, work: Any, q: int, step: StepNumbers) 
 
 
 @njit(**INLINE)
+def _step_stretch(
+    L: Any, table: Any, t: int, a: int, work: Any, gradient: int, step: StepNumbers
+) -> None:
+    """Step in stretch a of the vector of the row at t; its gradient starts in the work there."""
+    first, last = a * L.stretch, (a + 1) * L.stretch
+    scale = table[t + L.scale_v + a]
+    if L.rule != SGD:
+        squares = fill(L, _ZERO)
+        for k in range(first, last, L.lanes):
+            g = load(L, work, gradient + k)
+            squares = squares + g * g
+        accumulator = table[t + L.own + a] + total(squares) / step.stretch
+        scale = _ONE / np.float32(math.sqrt(accumulator))
+        table[t + L.own + a] = accumulator
+        table[t + L.scale_v + a] = scale
+    rate = fill(L, step.learning_rate * scale)
+    for k in range(first, last, L.lanes):
+        store(table, t + k, load(L, table, t + k) - rate * load(L, work, gradient + k))
+
+
+@njit(**INLINE)
 def _ftrl(L: Any, table: Any, t: int, work: Any, q: int, step: StepNumbers) -> None:
     for c in range(L.C):
-        z, n = L.own + 1 + c, L.own + 1 + L.C + c
+        z, n = L.own_w + c, L.own_w + L.C + c
         g = work[q + 2 * L.K + L.C + c]
         before = table[t + n]
         squares = before + g * g
@@ -185,7 +196,7 @@ def _adam(L: Any, table: Any, t: int, work: Any, q: int, step: StepNumbers) -> N
         squared += s
         divisor = np.float32(math.sqrt(s * correct2)) + _EPSILON
         table[t + L.K + c] = table[t + L.K + c] - rate * m / divisor
-    typical_v = np.float32(math.sqrt(total(squares) / step.embedding_dim * correct2))
+    typical_v = np.float32(math.sqrt(total(squares) / step.stretch * correct2))
     typical_w = np.float32(math.sqrt(squared / np.float32(L.C) * correct2))
     table[t + L.scale_v] = _ONE / (typical_v + _EPSILON) if typical_v > _ZERO else _ZERO
     table[t + L.scale_w] = _ONE / (typical_w + _EPSILON) if typical_w > _ZERO else _ZERO

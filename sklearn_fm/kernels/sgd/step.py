@@ -28,6 +28,7 @@ __all__ = [
     "Scratch",
     "Team",
     "gather",
+    "linear_value",
     "row_pointers",
     "scatter",
     "start_of",
@@ -54,7 +55,7 @@ class Fields(NamedTuple):
     pooled: Any  # (n_fields,) int64, number among the pooled fields or -1
     n_pooled: int
     linear: Any  # (width,) float32, 1 for slots that take part in the linear term, else 0
-    all_linear: int  # whether all do
+    all_linear: int  # whether all do; rows of different lengths have all or none
     by_index: int  # whether threads share the work by index rather than by slot
 
 
@@ -87,10 +88,11 @@ class Scratch(NamedTuple):
     """Room for one batch.
 
     A row writes its linear term to `slope`, the sum of its vectors to `push` and its
-    pairwise sums to `pull`. What comes back are derivatives of the loss: by the linear term
-    in `slope`, by the pairwise sums in `pull`, and in `push` the latter times the sum of the
-    vectors. An entry of value x then has the gradient x * (push - pull * e) by its vector v, where
-    e is the embedding of its field: x * v, or the sum over the slots of a pooled one.
+    pairwise sums to `pull`, the latter two if the model reads pairs. What comes back are
+    derivatives of the loss: by the linear term in `slope`, by the pairwise sums in `pull`,
+    and in `push` the latter times the sum of the vectors. An entry of value x then has the
+    gradient x * (push - pull * e) by its vector v, where e is the embedding of its field:
+    x * v, or the sum over the slots of a pooled one.
     The last row of the work stands for entries of value 0; its v and w stay 0.
     """
 
@@ -98,8 +100,8 @@ class Scratch(NamedTuple):
     place: Any  # (n_entries,) int32, row of the work that holds the entry's index
     distinct: Any  # (n_work,) index of a row of the work
     work: Any  # (n_work + 1, L.work_width) [v | w | gradient of v | gradient of w]
-    push: Any  # (B, K)
-    pull: Any  # (B, K)
+    push: Any  # (B, K), or (0, K) for a model without pairs
+    pull: Any  # likewise
     slope: Any  # (B, C)
     loss: Any  # (B,)
     pooled: Any  # (B, n_pooled * K) sums of the vectors of pooled fields
@@ -143,6 +145,14 @@ def row_pointers(rows: Entries) -> Entries:
 def start_of(rows: Entries, r: int) -> int:
     """First entry of row r."""
     return r * rows.width if rows.width > 0 else rows.starts[r]
+
+
+@njit(**INLINE)
+def linear_value(rows: Entries, x: np.float32, j: int) -> np.float32:
+    """Value in the linear term of the j-th entry of a row, of value x."""
+    if rows.fields.all_linear:
+        return x
+    return x * rows.fields.linear[j] if rows.width > 0 else _ZERO
 
 
 @njit(**INLINE)
@@ -246,19 +256,26 @@ def _collect(
 
 
 @njit(**INLINE)
-def _sum_row(L: Any, rows: Entries, r: int, b: int, s: Scratch, e: Any, has_e: bool) -> None:
-    """Linear term, sum of vectors and pairwise sums of row r, which is b-th in the batch."""
+def _sum_row(
+    L: Any, rows: Entries, r: int, b: int, s: Scratch, has_pairs: bool, e: Any, has_e: bool
+) -> None:
+    """Linear term and, if asked for, sum of vectors with pairwise sums, and embeddings of row r.
+
+    It is b-th in the batch. Embeddings have a place for each field, which only rectangular rows do.
+    """
     start = start_of(rows, r)
     length = start_of(rows, r + 1) - start
     p0 = b * rows.width if rows.width > 0 else s.first_entry[b]
     for c in range(L.C):
         linear = _ZERO
         for j in range(length):
-            x = rows.data[(start + j) * rows.stride]
-            if not rows.fields.all_linear:
-                x *= rows.fields.linear[j]
+            x = linear_value(rows, rows.data[(start + j) * rows.stride], j)
             linear += x * s.work[s.place[p0 + j] * L.work_width + L.K + c]
         s.slope[b * L.C + c] = linear
+    if not has_pairs:
+        if has_e:
+            _pool_fields(L, rows, start, b, s, e)
+        return
     if rows.fields.n_fields < rows.width:
         _sum_fields(L, rows, start, b, s, e, has_e)
         return
@@ -304,6 +321,19 @@ def _sum_fields(L: Any, rows: Entries, start: int, b: int, s: Scratch, e: Any, h
 
 
 @njit(**INLINE)
+def _pool_fields(L: Any, rows: Entries, start: int, b: int, s: Scratch, e: Any) -> None:
+    """Embeddings of the fields of a rectangular row, each written from its first to last number."""
+    fields = rows.fields
+    for f in range(fields.n_fields):
+        for k in range(0, L.K, L.lanes):
+            field = fill(L, _ZERO)
+            for j in range(fields.starts[f], fields.starts[f + 1]):
+                x = fill(L, rows.data[(start + j) * rows.stride])
+                field = field + x * load(L, s.work, s.place[b * rows.width + j] * L.work_width + k)
+            store(e, (b * fields.n_fields + f) * L.K + k, field)
+
+
+@njit(**INLINE)
 def _add_gradient(
     L: Any,
     b: int,
@@ -311,6 +341,7 @@ def _add_gradient(
     x_linear: np.float32,
     q: int,
     s: Scratch,
+    has_pairs: bool,
     pooled: int,
     de: Any,
     d: int,
@@ -323,13 +354,18 @@ def _add_gradient(
     """
     gv = L.K + L.C
     xs = fill(L, x)
-    for k in range(0, L.K, L.lanes):
-        pull = load(L, s.pull, b * L.K + k)
-        own = load(L, s.pooled, pooled + k) if pooled >= 0 else xs * load(L, s.work, q + k)
-        change = load(L, s.push, b * L.K + k) - pull * own
-        if has_de:
-            change = change + load(L, de, d + k)
-        store(s.work, q + gv + k, load(L, s.work, q + gv + k) + xs * change)
+    if has_pairs:
+        for k in range(0, L.K, L.lanes):
+            pull = load(L, s.pull, b * L.K + k)
+            own = load(L, s.pooled, pooled + k) if pooled >= 0 else xs * load(L, s.work, q + k)
+            change = load(L, s.push, b * L.K + k) - pull * own
+            if has_de:
+                change = change + load(L, de, d + k)
+            store(s.work, q + gv + k, load(L, s.work, q + gv + k) + xs * change)
+    elif has_de:
+        for k in range(0, L.K, L.lanes):
+            change = load(L, de, d + k)
+            store(s.work, q + gv + k, load(L, s.work, q + gv + k) + xs * change)
     for c in range(L.C):
         s.work[q + gv + L.K + c] += x_linear * s.slope[b * L.C + c]
 
@@ -343,6 +379,7 @@ def _update(
     m: int,
     count: int,
     s: Scratch,
+    has_pairs: bool,
     de: Any,
     has_de: bool,
     step: StepNumbers,
@@ -366,10 +403,9 @@ def _update(
                     continue
                 q = s.place[b * width + j] * L.work_width
                 pooled = (b * fields.n_pooled + p) * L.K if p >= 0 else -1
-                x1 = x * fields.linear[j]
-                _add_gradient(
-                    L, b, x, x1, q, s, pooled, de, (b * fields.n_fields + f) * L.K, has_de
-                )
+                x1 = linear_value(rows, x, j)
+                d = (b * fields.n_fields + f) * L.K
+                _add_gradient(L, b, x, x1, q, s, has_pairs, pooled, de, d, has_de)
     else:
         for b in range(m):
             p0 = s.first_entry[b] - rows.starts[order[b]]
@@ -377,7 +413,8 @@ def _update(
                 x = rows.data[e * rows.stride]
                 if x != _ZERO and _owns(team.part, team.n_parts, np.int64(rows.columns[e])):
                     q = s.place[p0 + e] * L.work_width
-                    _add_gradient(L, b, x, x, q, s, -1, de, 0, False)
+                    x1 = linear_value(rows, x, 0)
+                    _add_gradient(L, b, x, x1, q, s, has_pairs, -1, de, 0, False)
     for q in range(_first_work(s, team), count):
         take_step(L, table, s.distinct[q] * L.width, s.work, q * L.work_width, step)
 
@@ -393,9 +430,7 @@ def _update_bias(L: Any, table: Any, t: int, m: int, s: Scratch, step: StepNumbe
         for b in range(m):
             slope += s.slope[b * L.C + c]
         s.work[q + 2 * L.K + L.C + c] = slope
-    free = StepNumbers(
-        step.embedding_dim, step.learning_rate, _ZERO, _ZERO, step.clock, _ZERO, _ZERO
-    )
+    free = StepNumbers(step.stretch, step.learning_rate, _ZERO, _ZERO, step.clock, _ZERO, _ZERO)
     take_step(L, table, t, s.work, q, free)
 
 
@@ -463,7 +498,7 @@ def train_fm(
         chosen = pointer(order[batch * batch_size :])
         m = min(batch_size, len(order) - batch * batch_size)
         now = StepNumbers(
-            step.embedding_dim,
+            step.stretch,
             step.learning_rate,
             step.l2_linear,
             step.l2_embedding,
@@ -477,7 +512,7 @@ def train_fm(
         bias = weights[bias_at + L.K]
         for b in range(m * part // n_parts, m * (part + 1) // n_parts):
             r = chosen[b]
-            _sum_row(L, entries, r, b, s, s.work, False)
+            _sum_row(L, entries, r, b, s, True, s.work, False)
             z = bias + s.slope[b]
             for k in range(0, L.K, L.lanes):
                 z += total(load(L, s.pull, b * L.K + k))
@@ -496,7 +531,7 @@ def train_fm(
         losses[batch] = summed
         if not math.isfinite(summed):
             return
-        _update(L, weights, entries, chosen, m, count, s, s.work, False, now, team)
+        _update(L, weights, entries, chosen, m, count, s, True, s.work, False, now, team)
         if part == 0:
             _update_bias(L, weights, bias_at, m, s, now)
         barrier(team.sync, n_parts)
@@ -510,6 +545,7 @@ def gather(
     order: Any,
     step: StepNumbers,
     scratch: Scratch,
+    has_pairs: bool,
     e: Any,
     team: Team,
 ) -> int:
@@ -519,8 +555,10 @@ def gather(
     ----------
     L, table, rows, order, step, scratch, team
         As in `train_fm`; `order` holds one batch.
+    has_pairs : bool
+        Whether the model reads the pairwise sums.
     e : ndarray of shape (B, F * L.K) or (0, 0)
-        Receives the embeddings of the fields, if it has room.
+        Receives the embeddings of the fields, if it has room; rows must then be rectangular.
 
     Returns
     -------
@@ -532,7 +570,7 @@ def gather(
     count = _collect(L, weights, entries, chosen, m, s, step, team)
     barrier(team.sync, team.n_parts)
     for b in range(m * team.part // team.n_parts, m * (team.part + 1) // team.n_parts):
-        _sum_row(L, entries, chosen[b], b, s, pointer(e), len(e) > 0)
+        _sum_row(L, entries, chosen[b], b, s, has_pairs, pointer(e), len(e) > 0)
     return count
 
 
@@ -545,6 +583,7 @@ def scatter(
     count: int,
     step: StepNumbers,
     scratch: Scratch,
+    has_pairs: bool,
     de: Any,
     team: Team,
 ) -> None:
@@ -556,11 +595,14 @@ def scatter(
         As in `gather`.
     count : int
         What `gather` returned for this part.
+    has_pairs : bool
+        Whether the loss depends on the pairwise sums.
     de : ndarray of shape (B, F * L.K) or (0, 0)
         Derivative of the loss by the embeddings, beside that through their pairwise sums.
     """
     weights, chosen, m = pointer(table), pointer(order), len(order)
     entries, s = row_pointers(rows), _scratch_pointers(scratch)
-    _update(L, weights, entries, chosen, m, count, s, pointer(de), len(de) > 0, step, team)
+    has_de = len(de) > 0
+    _update(L, weights, entries, chosen, m, count, s, has_pairs, pointer(de), has_de, step, team)
     if team.part == 0:
         _update_bias(L, weights, (len(table) - 1) * L.width, m, s, step)
