@@ -14,15 +14,10 @@ _HOME = {
     "BagField": "encoding",
     "CategoryField": "encoding",
     "DateField": "encoding",
-    "DeepFMClassifier": "estimators",
-    "DeepFMRegressor": "estimators",
-    "FMClassifier": "estimators",
-    "FMRegressor": "estimators",
     "FieldArray": "data.array",
     "FieldEncoder": "encoding",
     "FieldFolder": "data.folder",
     "FieldSchema": "schema",
-    "MFRegressor": "estimators",
     "NumberField": "encoding",
     "dump_libffm": "data.libsvm",
     "dump_libsvm": "data.libsvm",
@@ -30,15 +25,22 @@ _HOME = {
     "load_libffm": "data.libsvm",
     "load_libsvm": "data.libsvm",
 }
+_ESTIMATORS = "estimators.families"  # whose public names are the package's
 
-__all__ = sorted(_HOME)
+
+def _load(home: str) -> Any:
+    return importlib.import_module(f".{home}", __name__)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    if name == "__all__":
+        return sorted([*_HOME, *_load(_ESTIMATORS).__all__])
+    if name in _HOME:
+        return getattr(_load(_HOME[name]), name)
+    if not name.startswith("_") and name in _load(_ESTIMATORS).__all__:
+        return getattr(_load(_ESTIMATORS), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_HOME]
+    return [*globals(), *__getattr__("__all__")]

@@ -1,17 +1,1 @@
-"""The scikit-learn face of the models."""
-
-from .families import (
-    DeepFMClassifier,
-    DeepFMRegressor,
-    FMClassifier,
-    FMRegressor,
-    MFRegressor,
-)
-
-__all__ = [
-    "DeepFMClassifier",
-    "DeepFMRegressor",
-    "FMClassifier",
-    "FMRegressor",
-    "MFRegressor",
-]
+"""The scikit-learn face of the models; the public classes are in ``families``."""

@@ -16,20 +16,29 @@ from sklearn.utils import Tags
 from ..data.array import FieldArray
 from ..data.folder import FieldFolder
 from ..encoding import FieldEncoder
+from ..models.dcn import DCN
 from ..models.deepfm import DeepFM
+from ..models.ffm import FFM
+from ..models.fibinet import FiBiNET
 from ..models.fm import FM
 from ..models.mf import MF
 from .classifier import FieldClassifier
 from .draws import DrawsRegressor, WithDraws
-from .parameters import estimator
+from .parameters import Interval, StrOptions, estimator
 from .regressor import FieldRegressor
 from .settings import BlockParameters, MLPParameters, PairParameters
 
 __all__ = [
+    "DCNClassifier",
+    "DCNRegressor",
     "DeepFMClassifier",
     "DeepFMRegressor",
+    "FFMClassifier",
+    "FFMRegressor",
     "FMClassifier",
     "FMRegressor",
+    "FiBiNETClassifier",
+    "FiBiNETRegressor",
     "MFRegressor",
 ]
 
@@ -53,6 +62,49 @@ class UserItemParameters:
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "user": [None, str, Integral],
         "item": [None, str, Integral],
+    }
+
+
+@estimator
+class BilinearParameters:
+    """Models of bilinear interactions.
+
+    Parameters
+    ----------
+    bilinear : {"all", "each", "interaction"}
+        Whether the matrix of a product is one for all pairs of fields, one for each left field or
+        one for each pair.
+    reduction : int
+        Number of fields over the width of the squeeze.
+    """
+
+    bilinear: str = "interaction"
+    reduction: int = 3
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "bilinear": [StrOptions({"all", "each", "interaction"})],
+        "reduction": [Interval(Integral, 1, None, closed="left")],
+    }
+
+
+@estimator
+class CrossParameters:
+    """Models with a cross network.
+
+    Parameters
+    ----------
+    n_cross_layers : int
+        Layers of the cross network.
+    cross_rank : int or None
+        Rank of its matrices; None for full matrices.
+    """
+
+    n_cross_layers: int = 3
+    cross_rank: int | None = None
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_cross_layers": [Interval(Integral, 1, None, closed="left")],
+        "cross_rank": [None, Interval(Integral, 1, None, closed="left")],
     }
 
 
@@ -256,3 +308,168 @@ class MFRegressor(DrawsRegressor):
             # Numbers are ids here: nothing is to be learned from a continuous column.
             tags.regressor_tags.poor_score = True
         return tags
+
+
+@estimator
+class FFMClassifier(FieldClassifier):
+    """Field-aware factorization machine, for classification.
+
+    raw(x) = bias + sum_s w_s x_s + sum_{f<g} <e_fg, e_gf>, where e_fg = sum_{s in f} v_sg x_s is
+    the embedding of field f for partners of field g.
+
+    Probability = sigmoid(raw), or softmax over one raw prediction per class when there are
+    more than two.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    References
+    ----------
+    Juan et al. (2016), Field-aware factorization machines for CTR prediction, RecSys.
+    """
+
+    _model = FFM
+
+    embedding_dim: int = 4
+
+
+@estimator
+class FFMRegressor(FieldRegressor):
+    """Field-aware factorization machine, for regression.
+
+    raw(x) = bias + sum_s w_s x_s + sum_{f<g} <e_fg, e_gf>, where e_fg = sum_{s in f} v_sg x_s is
+    the embedding of field f for partners of field g.
+
+    The target is scaled to mean 0 and variance 1; least squares.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    References
+    ----------
+    Juan et al. (2016), Field-aware factorization machines for CTR prediction, RecSys.
+    """
+
+    _model = FFM
+
+    embedding_dim: int = 4
+
+
+@estimator
+class FiBiNETClassifier(FieldClassifier):
+    """Feature importance and bilinear interaction network, for classification.
+
+    raw(x) = bias + sum_s w_s x_s + MLP([B(e), B(a o e)]), where e are the embeddings of the fields,
+    a their weights by squeeze-excitation, and B the products (e_f W) o e_g of all pairs.
+
+    Probability = sigmoid(raw), or softmax over one raw prediction per class when there are
+    more than two.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    References
+    ----------
+    Huang, Zhang, Zhang (2019), FiBiNET: combining feature importance and bilinear feature
+    interaction for click-through rate prediction, RecSys. arXiv:1905.09433
+    """
+
+    _model = FiBiNET
+    _groups = (MLPParameters, BilinearParameters)
+
+
+@estimator
+class FiBiNETRegressor(FieldRegressor):
+    """Feature importance and bilinear interaction network, for regression.
+
+    raw(x) = bias + sum_s w_s x_s + MLP([B(e), B(a o e)]), where e are the embeddings of the fields,
+    a their weights by squeeze-excitation, and B the products (e_f W) o e_g of all pairs.
+
+    The target is scaled to mean 0 and variance 1; least squares.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    References
+    ----------
+    Huang, Zhang, Zhang (2019), FiBiNET: combining feature importance and bilinear feature
+    interaction for click-through rate prediction, RecSys. arXiv:1905.09433
+    """
+
+    _model = FiBiNET
+    _groups = (MLPParameters, BilinearParameters)
+
+
+@estimator
+class DCNClassifier(FieldClassifier):
+    """Deep and cross network of the second version, for classification.
+
+    raw(x) = bias + u' x_L + MLP(x_0), x_{l+1} = x_0 o (W_l x_l + b_l) + x_l, where x_0 are the
+    embeddings of the fields side by side. There is no linear term.
+
+    Probability = sigmoid(raw), or softmax over one raw prediction per class when there are
+    more than two.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    References
+    ----------
+    Wang et al. (2021), DCN V2: improved deep & cross network and practical lessons for web-scale
+    learning to rank systems, WWW. arXiv:2008.13535
+    """
+
+    _model = DCN
+    _groups = (MLPParameters, CrossParameters)
+
+
+@estimator
+class DCNRegressor(FieldRegressor):
+    """Deep and cross network of the second version, for regression.
+
+    raw(x) = bias + u' x_L + MLP(x_0), x_{l+1} = x_0 o (W_l x_l + b_l) + x_l, where x_0 are the
+    embeddings of the fields side by side. There is no linear term.
+
+    The target is scaled to mean 0 and variance 1; least squares.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    References
+    ----------
+    Wang et al. (2021), DCN V2: improved deep & cross network and practical lessons for web-scale
+    learning to rank systems, WWW. arXiv:2008.13535
+    """
+
+    _model = DCN
+    _groups = (MLPParameters, CrossParameters)

@@ -1,10 +1,33 @@
-"""Pure torch modules, one paper a file: indices and values in, raw predictions out."""
+"""Pure torch modules, one paper a file: indices and values in, raw predictions out.
 
-from .dcn import DCN
-from .deepfm import DeepFM
-from .ffm import FFM
-from .fibinet import FiBiNET
-from .fm import FM
-from .mf import MF
+A file in this folder is all that it takes to add one; its public models are found here.
+"""
 
-__all__ = ["DCN", "FFM", "FM", "MF", "DeepFM", "FiBiNET"]
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import Any
+
+from .contract import FieldModel
+
+__all__: list[str] = []  # filled below
+
+
+def _find_models() -> None:
+    """Make the public models of every file of this folder names of the package."""
+    for file in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{file.name}")
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if isinstance(thing, type) and issubclass(thing, FieldModel) and thing != FieldModel:
+                globals()[name] = thing
+                __all__.append(name)
+    __all__.sort()
+
+
+def __getattr__(name: str) -> Any:  # tells type checkers that names are found at run time
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+_find_models()

@@ -81,7 +81,11 @@ def choose(problem: Problem, before: Fitted | None = None) -> Choice:
             f"loss='ordinal' and noise_field need solver='gibbs' (or 'auto'), got {name!r}."
         )
     solver = SOLVERS[name]
-    refusal = solver.refuses(problem) or _refused_change(problem, name, before)
+    refusal = (
+        _refused_options(problem)
+        or solver.refuses(problem)
+        or _refused_change(problem, name, before)
+    )
     if refusal is not None:
         raise ValueError(refusal)
     return Choice(solver, reason)
@@ -102,11 +106,32 @@ def _automatic(problem: Problem) -> tuple[str, str]:
     n_entries = math.prod((n_rows, n_columns)) if spread else problem.rows.size
     width = problem.spec.tables()["embedding"].width
     n_weights = problem.spec.schema.table_size * width
-    sizes = f"{n_rows:,} rows, {n_entries:,} entries and {n_weights:,} embedding weights"
-    limits = f"{MERGED_ROWS:,}, {_SMALL_ENTRIES:,} and {_SMALL_WEIGHTS:,}"
-    if n_rows <= MERGED_ROWS and n_entries <= _SMALL_ENTRIES and n_weights <= _SMALL_WEIGHTS:
-        return "lbfgs", f"{sizes} are few (up to {limits}), so all rows fit into one step"
-    return "adagrad", f"{sizes} are more than {limits}, so steps take mini-batches"
+    sizes = {
+        "rows": (n_rows, MERGED_ROWS),
+        "entries": (n_entries, _SMALL_ENTRIES),
+        "embedding weights": (n_weights, _SMALL_WEIGHTS),
+    }
+    for what, (size, limit) in sizes.items():
+        if size > limit:
+            return "adagrad", f"{size:,} {what} are more than {limit:,}, up to which lbfgs is quick"
+    few = ", ".join(f"{size:,} {what}" for what, (size, _) in sizes.items())
+    return "lbfgs", f"{few} are few enough to take all rows at once"
+
+
+def _refused_options(problem: Problem) -> str | None:
+    """Why the model has no use for a choice of the user."""
+    options, model = problem.options, problem.spec.model_class.__name__
+    if "linear" in problem.spec.tables():
+        return None
+    given = {"l2_linear": options.l2_linear != "auto", "l1_linear": options.l1_linear > 0}
+    return next(
+        (
+            f"{model} has no linear term for {name} to act on; leave it at its default."
+            for name, is_given in given.items()
+            if is_given
+        ),
+        None,
+    )
 
 
 def _refused_change(problem: Problem, name: str, before: Fitted | None) -> str | None:
