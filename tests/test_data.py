@@ -611,3 +611,8 @@ def test_damaged_one_hot_form():
     matrix.indptr[1] = 10**6
     with pytest.raises(ValueError, match="sparse matrix is damaged"):
         FieldArray.from_csr(matrix, schema)
+
+
+def test_columns_of_a_matrix_have_no_codes():
+    with pytest.raises(ValueError, match="that of the 3 columns of a sparse matrix, which have no"):
+        FieldArray(np.zeros((2, 3)), FieldSchema.of_columns(3))

@@ -383,6 +383,18 @@ DAMAGED_ABOUT = {
         lambda path: about(path, schema__kinds=["bag", "bag"], schema__slots=[10**15, 1]),
         "expected 50 rows of",
     ),
+    "columns": (
+        lambda path: about(
+            path,
+            schema={
+                "names": ["x"],
+                "kinds": ["columns"],
+                "vocabulary_sizes": [2],
+                "slots": [2],
+            },
+        ),
+        "the schema is that of a sparse matrix's columns",
+    ),
     "slots beyond int64": (
         lambda path: about(path, schema__kinds=["bag", "bag"], schema__slots=[10**30, 1]),
         "add up to more than 2**63",

@@ -1,15 +1,32 @@
 """The memory that a process may have, as the system says it, and what is refused for want of it."""
 
+import io
 import os
+import pickle
 import subprocess
 import sys
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from numpy.testing import assert_array_equal
+from scipy import sparse
 
-from sklearn_fm import FieldSchema, FMRegressor
+import sklearn_fm
+from sklearn_fm import (
+    DeepFMRegressor,
+    FieldSchema,
+    FMClassifier,
+    FMRegressor,
+    load_libsvm,
+)
+from sklearn_fm.models import DeepFM
 from sklearn_fm.solvers import memory
+from sklearn_fm.solvers.gibbs.posterior import prior_of_index
 from sklearn_fm.solvers.memory import check_memory, find_memory_limit
+from sklearn_fm.training.packing import make_fields
 
 PHYSICAL = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 V2 = "30 23 0:26 {top} {mount} rw,nosuid - cgroup2 cgroup2 rw,nsdelegate"
@@ -189,9 +206,11 @@ def test_limit_of_the_address_space():
 
     A table of 10**7 rows takes 1.3 GiB, more than is left here, less than any machine has.
     """
+    env = {**os.environ, "PYTHONPATH": str(Path(sklearn_fm.__file__).parent.parent)}
     for size, expected in ((10**7, True), (10**4, False)):
         done = subprocess.run(
             [sys.executable, "-c", LIMITED.format(size=size)],
+            env=env,
             capture_output=True,
             text=True,
             check=True,
@@ -199,6 +218,80 @@ def test_limit_of_the_address_space():
         assert ("RLIMIT_AS (ulimit -v) leaves this process 1.0 GiB" in done.stdout) == expected
 
 
-def test_what_fits_is_not_refused():
-    X = np.arange(40.0).reshape(20, 2) / 40
-    assert FMRegressor(max_epochs=1, solver="adagrad").fit(X, X[:, 0]).n_epochs_ == 1
+# -- sparse matrices of many columns -----------------------------------------------------------
+
+SOLVERS = [
+    *((FMRegressor, solver) for solver in ("auto", "adagrad", "ftrl", "lbfgs", "als", "gibbs")),
+    *((DeepFMRegressor, solver) for solver in ("auto", "adam", "lbfgs")),
+    (FMClassifier, "gibbs"),
+]
+
+
+@pytest.mark.parametrize(("cls", "solver"), SOLVERS)
+def test_one_line_does_not_fill_the_memory(cls, solver, monkeypatch):
+    """A line ``1 400000000:1`` took 8.5 GB for names of columns before memory was checked.
+
+    "gibbs" did not check it before it went through all columns one by one.
+    """
+    monkeypatch.setattr(memory, "find_memory_limit", lambda: (8 * 2**30, "this machine has"))
+    text = b"1 400000000:1\n0 3:1\n" * 9
+    model = cls(solver=solver).fit(*load_libsvm(io.BytesIO(b"1 1:1\n0 3:1\n" * 9)))
+    tracemalloc.start()
+    X, y = load_libsvm(io.BytesIO(text))
+    with pytest.raises(MemoryError, match=r"table of 400,000,000 rows .*Each column of the sparse"):
+        model.fit(X, y)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10**8
+
+
+def test_a_pickle_weighs_what_its_weights_do():
+    """It held a name for each column of a sparse matrix, 5 MB of them for 200,000."""
+    X = sparse.random_array((500, 200_000), density=1e-4, rng=0, format="csr")
+    model = FMRegressor(solver="adagrad", max_epochs=2).fit(X, np.arange(500.0))
+    weights = sum(value.nbytes for value in model.module_.state_dict().values())
+    text = pickle.dumps(model)
+    assert len(text) <= weights + 100_000
+    assert_array_equal(pickle.loads(text).predict(X), model.predict(X))
+
+
+@pytest.mark.parametrize("n", [1, 3, 12])
+def test_kernels_and_priors_see_a_field_per_column(n):
+    """The compact schema means what one of a numeric field per column does."""
+    columns, fields = FieldSchema.of_columns(n), FieldSchema.from_sizes([1] * n)
+    for pair_slots in (False, True):
+        for ours, theirs in zip(
+            make_fields(columns, pair_slots), make_fields(fields, pair_slots), strict=True
+        ):
+            assert_array_equal(ours, theirs)
+            assert np.asarray(ours).dtype == np.asarray(theirs).dtype
+    assert_array_equal(prior_of_index(columns, ("all",)), np.zeros(n))
+    ours, theirs = (DeepFM(schema, 4, hidden_layer_sizes=(5,)) for schema in (columns, fields))
+    for model in (ours, theirs):
+        model.reset_parameters(torch.Generator().manual_seed(0))
+    rows = torch.arange(n).expand(6, -1), torch.randn(6, n)
+    assert torch.equal(ours(*rows), theirs(*rows))
+    assert torch.equal(ours.state_dict()["embedding.weight"], theirs.embedding.weight)
+
+
+@pytest.mark.parametrize("cls", [FMRegressor, DeepFMRegressor])
+def test_fits_over_sparse_columns_go_on(cls):
+    """partial_fit, warm starts and pickles, with what takes a schema on the way."""
+    X = sparse.random_array((200, 30), density=0.2, rng=0, format="csr")
+    y = X.sum(axis=1)
+    whole = cls(solver="adagrad", random_state=0, unknown_dropout=0.1, warm_start=True)
+    model = whole.set_params(max_epochs=3).fit(X, y)
+    assert model.schema_ == FieldSchema.of_columns(30)
+    model.fit(X, y)
+    again = pickle.loads(pickle.dumps(model)).partial_fit(X[:100], y[:100])
+    model.partial_fit(X[:100], y[:100])
+    assert_array_equal(model.predict(X), again.predict(X))
+    with pytest.raises(ValueError, match="expected a field with codes, of \\['x'\\]"):
+        cls(solver="adagrad", pretrained={"x": np.ones((30, 16))}).fit(X, y)
+
+
+def test_divergence_names_the_column():
+    X = sparse.random_array((300, 50), density=0.2, rng=0, format="csr")
+    X.data[X.indices == 17] = 3e18
+    with pytest.raises(FloatingPointError, match=r"Field 'x17' is not scaled.* reach 3e\+18"):
+        FMRegressor(solver="sgd", learning_rate=0.1).fit(X, np.arange(300.0))

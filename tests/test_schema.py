@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import pickle
 import re
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -70,6 +71,19 @@ def test_it_is_a_frozen_value():
     ("arguments", "message"),
     [
         (
+            (("x",), ("columns",), (3,), (2,)),
+            "Field 'x' has vocabulary size 3: a numeric field owns exactly one row of the table "
+            "per slot, as columns do",
+        ),
+        (
+            (("x", "user"), ("columns", "categorical"), (3, 5), (3, 1)),
+            "The columns 'x' must stand alone, pooled by 'sum', with a vocabulary of their own and "
+            "weights of the linear term; got 2 names",
+        ),
+        ((("x",), ("columns",), (3,), (3,), ("max",)), "must stand alone, pooled by 'sum'"),
+        ((("x",), ("columns",), (3,), (3,), (), (), (False,)), "must stand alone"),
+        ((("x",), ("columns",), (3,), (3,), (), ("y",)), "must stand alone"),
+        (
             (("a",), ("numeric",), (1, 1)),
             "must have one entry per field; got 1 names and",
         ),
@@ -118,3 +132,46 @@ def test_fields_of_one_vocabulary_share_its_rows():
     )
     assert schema.first_columns == (0, 1, 7, 8, 10)
     assert schema.select([2, 0]).offsets == (0, 6)
+
+
+@given(st.integers(1, 9))
+def test_columns_are_so_many_numeric_fields(n):
+    """All that is derived is that of one numeric field per column."""
+    schema, fields = FieldSchema.of_columns(n), FieldSchema.from_sizes([1] * n)
+    assert schema != fields
+    for name in ("n_fields", "n_slots", "n_columns", "table_size", "column_names"):
+        assert getattr(schema, name) == getattr(fields, name), name
+    for name in ("slot_fields", "offsets", "numeric_slots"):
+        assert tuple(getattr(schema, name)) == getattr(fields, name), name
+    assert [schema.field_name(f) for f in range(n)] == list(fields.names)
+    assert set(schema.unknown_rows) <= set(fields.unknown_rows) == {-1}
+    assert schema.select([0]) == schema
+
+
+def test_four_hundred_million_columns():
+    """A line ``1 400000000:1`` of a libsvm file made up as many names, of 8.5 GB."""
+    tracemalloc.start()
+    n = 400_000_000
+    schema, twin = FieldSchema.of_columns(n), FieldSchema.of_columns(n)
+    assert schema == twin != FieldSchema.of_columns(n - 1)
+    assert hash(schema) == hash(twin)
+    assert schema.n_fields == schema.n_slots == schema.table_size == schema.n_columns == n
+    assert schema.slot_fields[-1] == schema.offsets[-1] == schema.numeric_slots[-1] == n - 1
+    assert schema.unknown_rows == ()
+    assert schema.rows_kept(twin) == ((0, 0, n),)
+    assert schema.rows_kept(FieldSchema.of_columns(n - 1)) is None
+    assert pickle.loads(pickle.dumps(schema)) == copy.deepcopy(schema) == schema
+    assert len(pickle.dumps(schema)) < 1000
+    assert len(repr(schema)) < 1000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10**6
+
+
+def test_pickles_hold_nothing_derived():
+    """A schema that had been used weighed several times as much as a new one."""
+    schema = FieldSchema.from_sizes([3] * 1000)
+    new = pickle.dumps(schema)
+    assert len(schema.column_names) == len(schema.offsets) == len(schema.unknown_rows)
+    assert len(pickle.dumps(schema)) == len(new)
+    assert pickle.loads(new).offsets == schema.offsets
