@@ -89,9 +89,10 @@ class Scratch(NamedTuple):
 
     A row writes its linear term to `slope`, the sum of its vectors to `push` and its
     pairwise sums to `pull`, the latter two if the model reads pairs. What comes back are
-    derivatives of the loss: by the linear term in `slope`, by the pairwise sums in `pull`, and in
-    `push` the latter times the sum of the vectors. An entry of value x then has the gradient x * (push - pull * e) by its vector v, where
-    e is the embedding of its field: x * v, or the sum over the slots of a pooled one.
+    derivatives of the loss: by the linear term in `slope`, by the pairwise sums in `pull`,
+    and in `push` the latter times the sum of the vectors. An entry of value x then has the
+    gradient x * (push - pull * e) by its vector v, where e is the embedding of its field:
+    x * v, or the sum over the slots of a pooled one.
     The last row of the work stands for entries of value 0; its v and w stay 0.
     """
 
