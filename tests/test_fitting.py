@@ -731,15 +731,15 @@ def test_ctrl_c_in_lbfgs(monkeypatch):
     from sklearn_fm.models import FM
 
     calls = []
-    original = FM.combine
+    original = FM.head
 
-    def combine(self, linear, pairs, e):
-        calls.append(len(linear))
+    def head(self, parts):
+        calls.append(len(parts.linear))
         if len(calls) == 15:
             press()
-        return original(self, linear, pairs, e)
+        return original(self, parts)
 
-    monkeypatch.setattr(FM, "combine", combine)
+    monkeypatch.setattr(FM, "head", head)
     model = FMRegressor(solver="lbfgs", max_epochs=300, random_state=0)
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, RAW)

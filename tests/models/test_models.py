@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import reference
 import torch
+from model_cases import MODEL_CASES, make_model
 from numpy.testing import assert_allclose
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import gradcheck
@@ -27,7 +28,7 @@ def make(name, *, schema=SCHEMA, seed=0, dtype=torch.float64, **options):
     cls = getattr(sklearn_fm.models, name)
     if "activation" in inspect.signature(cls).parameters:
         options.setdefault("activation", "tanh")
-    model = cls(schema, 3, **options).to(dtype)
+    model = make_model(name, schema, **options).to(dtype)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -35,32 +36,7 @@ def make(name, *, schema=SCHEMA, seed=0, dtype=torch.float64, **options):
     return model
 
 
-def all_cases():
-    """Every public model, with and without hidden layers, with one and with three outputs."""
-    for name in sklearn_fm.models.__all__:
-        parameters = inspect.signature(getattr(sklearn_fm.models, name)).parameters
-        for hidden in [(), (4,)] if "hidden_layer_sizes" in parameters else [None]:
-            for n_outputs in (1, 3):
-                options = {"n_outputs": n_outputs}
-                if hidden is not None:
-                    options["hidden_layer_sizes"] = hidden
-                if is_refused(name, options):
-                    continue
-                yield pytest.param(name, options, id=f"{name}-{hidden}-{n_outputs}")
-
-
-def is_refused(name, options):
-    """Whether a model says that it has one output only."""
-    try:
-        getattr(sklearn_fm.models, name)(SCHEMA, 3, **options)
-    except ValueError as error:
-        if "has one output" not in str(error):
-            raise
-        return True
-    return False
-
-
-all_models = pytest.mark.parametrize(("name", "options"), list(all_cases()))
+all_models = pytest.mark.parametrize(("name", "options"), MODEL_CASES.values(), ids=MODEL_CASES)
 
 
 def some_rows(B=6, schema=SCHEMA, seed=1):

@@ -29,7 +29,7 @@ def some_rows(n=80, seed=0):
 
 
 def fit(model, loss, X, target, weight=None, report=lambda record: False, **options):
-    rows = make_rows(X, target, weight, positional=model.positional, dtype=torch.float64)
+    rows = make_rows(X, target, weight, positional="fields" in model.reads, dtype=torch.float64)
     penalties = {"l2_linear": 0.0, "l2_embedding": 0.0, "l2_dense": 0.0}
     settings = {"max_iter": 1000, "tolerance": 1e-9}
     return minimize_lbfgs(model, loss, rows, report=report, **{**penalties, **settings, **options})
@@ -83,7 +83,7 @@ def test_it_ends_where_the_gradient_of_the_objective_is_zero(name):
     rows = make_rows(X, target, weight, dtype=torch.float64).take(slice(None))
     model.zero_grad()
     raw = model(rows.indices, rows.values)
-    objective = (loss.value(raw, rows.target) * rows.weight).sum()
+    objective = (loss.value(raw, rows) * rows.weight).sum()
     for key, p in model.named_parameters():
         part = key.split(".")[0]
         part = part if part in ("linear", "embedding") else "dense"
@@ -105,7 +105,7 @@ def test_report_sees_each_iteration_and_may_stop():
         seen.append(train_loss)
         rows = make_rows(X, target, dtype=torch.float64).take(slice(None))
         with torch.no_grad():
-            now = SquaredError().value(model(rows.indices, rows.values), rows.target).mean()
+            now = SquaredError().value(model(rows.indices, rows.values), rows).mean()
         assert_allclose(train_loss, now, rtol=1e-10)  # the model is up to date
         return len(seen) == 3
 

@@ -12,6 +12,7 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score, root_mean_s
 from torch.autograd import gradcheck
 
 from sklearn_fm.training.losses import BinaryLogLoss, MultinomialLogLoss, SquaredError
+from sklearn_fm.training.rows import Batch
 
 RNG = np.random.default_rng(0)
 WEIGHT = RNG.uniform(0.1, 3, 30)
@@ -33,6 +34,13 @@ CASES = {
 all_losses = pytest.mark.parametrize(("loss", "target", "twin"), CASES.values(), ids=CASES)
 
 
+def batch_of(target):
+    """Rows with nothing but encoded targets, which these losses look at alone."""
+    target = torch.as_tensor(target)
+    nothing = torch.empty(0, 0)
+    return Batch(nothing, nothing, target, torch.ones_like(target))
+
+
 def raw_for(loss, scale=2.0):
     return np.random.default_rng(1).normal(scale=scale, size=(30, loss.n_outputs))
 
@@ -40,7 +48,7 @@ def raw_for(loss, scale=2.0):
 @all_losses
 def test_value_is_the_definition(loss, target, twin):
     raw = raw_for(loss)
-    value = loss.value(torch.from_numpy(raw), torch.from_numpy(loss.encode(target.astype(float))))
+    value = loss.value(torch.from_numpy(raw), batch_of(loss.encode(target.astype(float))))
     assert value.shape == (30,)
     assert_allclose(value, twin(raw, target), rtol=1e-10)
 
@@ -49,7 +57,7 @@ def test_value_is_the_definition(loss, target, twin):
 def test_gradcheck(loss, target, twin):
     raw = torch.from_numpy(raw_for(loss)).requires_grad_()
     y = torch.from_numpy(loss.encode(target.astype(float)))
-    assert gradcheck(lambda raw: loss.value(raw, y), raw)
+    assert gradcheck(lambda raw: loss.value(raw, batch_of(y)), raw)
 
 
 @all_losses
@@ -64,7 +72,7 @@ def test_best_constant_minimizes_the_weighted_value(loss, target, twin):
     assert objective(best) <= found.fun + 1e-12
     y, weight = torch.from_numpy(loss.encode(target.astype(float))), torch.from_numpy(WEIGHT)
     constant = torch.from_numpy(best).requires_grad_()
-    (loss.value(constant.expand(30, -1), y) * weight).sum().backward()
+    (loss.value(constant.expand(30, -1), batch_of(y)) * weight).sum().backward()
     assert_allclose(constant.grad, 0, atol=1e-10)
 
 
@@ -72,9 +80,7 @@ def test_log_losses_are_those_of_scikit_learn():
     for name in ("binary", "multinomial"):
         loss, target, _ = CASES[name]
         raw = raw_for(loss)
-        value = loss.value(
-            torch.from_numpy(raw), torch.from_numpy(loss.encode(target.astype(float)))
-        )
+        value = loss.value(torch.from_numpy(raw), batch_of(loss.encode(target.astype(float))))
         probability = loss.predict(raw)
         assert_allclose(probability.sum(axis=1), 1, rtol=1e-14)
         assert_allclose(
@@ -109,11 +115,11 @@ def test_metric_is_that_of_scikit_learn(loss, target, twin):
 def test_extreme_raw_predictions_stay_finite():
     raw = torch.tensor([[-800.0], [800.0]], dtype=torch.float64)
     for y, values in ((0.0, [0.0, 800.0]), (1.0, [800.0, 0.0])):
-        value = BinaryLogLoss().value(raw, torch.full((2,), y, dtype=torch.float64))
+        value = BinaryLogLoss().value(raw, batch_of(torch.full((2,), y, dtype=torch.float64)))
         assert_allclose(value, values, atol=1e-300)
     assert BinaryLogLoss().predict(raw.numpy()).tolist() == [[1, 0], [0, 1]]
     wide = torch.tensor([[-800.0, 800.0]], dtype=torch.float64)
-    value = MultinomialLogLoss(2).value(wide, torch.zeros(1, dtype=torch.float64))
+    value = MultinomialLogLoss(2).value(wide, batch_of(torch.zeros(1, dtype=torch.float64)))
     assert_allclose(value, 1600)
     assert MultinomialLogLoss(2).predict(wide.numpy()).tolist() == [[0, 1]]
 
@@ -146,8 +152,8 @@ def test_squared_error_standardizes_by_the_weighted_target():
     raw = raw_for(loss)
     assert_allclose(other.predict(raw), 1000 * loss.predict(raw) - 7)
     assert_allclose(
-        other.value(torch.from_numpy(raw), torch.from_numpy(other.encode(1000 * target - 7))),
-        loss.value(torch.from_numpy(raw), torch.from_numpy(loss.encode(target))),
+        other.value(torch.from_numpy(raw), batch_of(other.encode(1000 * target - 7))),
+        loss.value(torch.from_numpy(raw), batch_of(loss.encode(target))),
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import ElasticNet, Ridge
 
+from sklearn_fm.models.contract import Table
 from sklearn_fm.training.options import StepOptions
 from sklearn_fm.training.rules import ROW_RULES, RowAdagrad, RowAdam, RowFTRL, RowSGD, make_rules
 
@@ -35,7 +36,8 @@ def some_batches(n_batches=40, *, n_present=2, seed=1, n_frequent=0, n_never=1, 
 def make_rule(solver, table, penalty, *, learning_rate=0.1, l1=0.0):
     """The rule of a linear term."""
     options = StepOptions(solver, learning_rate=learning_rate, l1_linear=l1, l2_linear=penalty)
-    return make_rules({"linear": table}, options, BATCH_SIZE)["linear"]
+    what = {"linear": Table(table.shape[1], "linear")}
+    return make_rules({"linear": table}, what, options, BATCH_SIZE)["linear"]
 
 
 def walk(rule, batches, learning_rate):
@@ -265,6 +267,41 @@ def torch_adagrad(batches, initial, *, width=WIDTH):
     return parameter.detach()
 
 
+@pytest.mark.parametrize("penalty", [0.0, 3.0])
+def test_a_stretch_with_its_own_accumulator_is_a_table_of_its_own(penalty):
+    """Three vectors side by side are stepped and shrunk as three tables of one vector."""
+    whole = torch.cat([some_table(seed) for seed in range(3)], dim=1)
+    parts = [some_table(seed) for seed in range(3)]
+    together = RowAdagrad(whole, penalty, 0.25, accumulators=3)
+    alone = [RowAdagrad(part, penalty, 0.25) for part in parts]
+    batches = [some_batches(seed=1, n_never=1)]
+    for seed in (2, 3):  # the same rows, other gradients
+        rng = np.random.default_rng(seed)
+        batches.append([({r: rng.normal(size=WIDTH) for r in g}, b, s) for g, b, s in batches[0]])
+    joined = [
+        ({r: np.concatenate([part[0][r] for part in same]) for r in same[0][0]}, *same[0][1:])
+        for same in zip(*batches, strict=True)
+    ]
+    walk(together, joined, 0.1)
+    together.settle()
+    for rule, own in zip(alone, batches, strict=True):
+        walk(rule, own, 0.1)
+        rule.settle()
+    assert_allclose(whole, torch.cat(parts, dim=1), rtol=1e-12)
+    accumulators = torch.cat([rule.accumulator for rule in alone], dim=1)
+    assert_allclose(together.state()["accumulator"], accumulators, rtol=1e-12)
+
+
+@pytest.mark.parametrize("solver", ["adagrad", "ftrl"])
+def test_a_table_says_its_prior_and_its_accumulators(solver):
+    """An embedding table may have the prior of the linear term."""
+    what = {"embedding": Table(WIDTH, "linear", accumulators=3)}
+    options = StepOptions(solver, l2_linear=3.0, l2_embedding=5.0)
+    rule = make_rules({"embedding": some_table()}, what, options, 8)["embedding"]
+    assert rule.penalty == 3
+    assert rule.state()["accumulator"].shape == (N_ROWS, 3)
+
+
 @pytest.mark.parametrize("solver", RULES)
 def test_rows_outside_the_batch_are_left_alone(solver):
     table = some_table()
@@ -410,7 +447,8 @@ def test_rules_of_a_model(solver):
         initial_accumulator=0.25,
         learning_rate=0.2,
     )
-    rules = make_rules(tables, options, 8)
+    what = {"linear": Table(1, "linear"), "embedding": Table(WIDTH, "embedding")}
+    rules = make_rules(tables, what, options, 8)
     kinds = dict.fromkeys(tables, ROW_RULES[solver])
     if solver == "ftrl":
         kinds["embedding"] = RowAdagrad

@@ -2,10 +2,12 @@
 
 import copy
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from model_cases import MODEL_CASES, make_model
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import ElasticNet, LogisticRegression, Ridge
 
@@ -25,7 +27,6 @@ MODELS = {
     "FM": lambda: (FM(SCHEMA, 3), BinaryLogLoss()),
     "FM of 3 classes": lambda: (FM(SCHEMA, 3, n_outputs=3), MultinomialLogLoss(3)),
     "MF": lambda: (MF(SCHEMA, 3), SquaredError(0.5, 2.0)),
-    "MF with MLP": lambda: (MF(SCHEMA, 3, hidden_layer_sizes=(4,)), SquaredError()),
     "DeepFM": lambda: (
         DeepFM(SCHEMA, 3, hidden_layer_sizes=(4, 3), batch_norm=True),
         BinaryLogLoss(),
@@ -35,6 +36,15 @@ MODELS = {
         MultinomialLogLoss(3),
     ),
 }
+
+
+def _with_loss(name, options):
+    n_outputs = options["n_outputs"]
+    loss = BinaryLogLoss() if n_outputs == 1 else MultinomialLogLoss(n_outputs)
+    return make_model(name, SCHEMA, **options), loss
+
+
+MODELS |= {case: partial(_with_loss, *parts) for case, parts in MODEL_CASES.items()}
 all_models = pytest.mark.parametrize("name", MODELS)
 
 
@@ -84,7 +94,7 @@ def test_gradients_are_those_of_autograd_through_forward(name, B):
     model, loss = make(name)
     batch, before = some_batch(B, n_classes=loss.n_outputs), copy_of(model)
     twin = copy.deepcopy(model).train()
-    value = (loss.value(twin(batch.indices, batch.values), batch.target) * batch.weight).sum()
+    value = (loss.value(twin(batch.indices, batch.values), batch) * batch.weight).sum()
     value.backward()
     rates = {"learning_rate": float(B), "learning_rate_dense": float(B)}
     step = stepper(model, loss, batch_size=B, **PLAIN, **rates)
@@ -103,7 +113,7 @@ def test_an_index_twice_in_one_row_sums_its_gradients():
     values = torch.tensor([[1.0, 0.5, 2.0, 0.0], [1.0, -1.0, 3.0, 0.25]]).double()
     batch = Batch(indices, values, torch.tensor([0.0, 1.0]).double(), torch.ones(2).double())
     twin, before = copy.deepcopy(model), copy_of(model)
-    (loss.value(twin(indices, values), batch.target)).sum().backward()
+    loss.value(twin(indices, values), batch).sum().backward()
     rates = {"learning_rate": 2.0, "learning_rate_dense": 2.0}
     stepper(model, loss, batch_size=2, **PLAIN, **rates).step(batch)
     for (key, p), change in zip(
@@ -153,7 +163,7 @@ def test_the_bias_is_trained_by_the_rule_of_the_tables(solver, name):
     model, loss = make(name)
     batch, before = some_batch(n_classes=loss.n_outputs), copy_of(model)
     twin = copy.deepcopy(model).train()
-    value = (loss.value(twin(batch.indices, batch.values), batch.target) * batch.weight).sum()
+    value = (loss.value(twin(batch.indices, batch.values), batch) * batch.weight).sum()
     g = torch.autograd.grad(value, twin.bias)[0].numpy()
     step = stepper(model, loss, solver=solver, learning_rate=0.2, learning_rate_dense=0.0)
     assert set(step.rules) == {"linear", "embedding", "bias"}
@@ -240,7 +250,7 @@ def test_a_step_descends_the_weighted_objective(name, weight):
     batch, before = some_batch(n_classes=loss.n_outputs, weight=weight), copy_of(model)
     penalties = {"l2_linear": 20.0, "l2_embedding": 30.0, "l2_dense": 40.0}
     twin = copy.deepcopy(model).train()
-    value = (loss.value(twin(batch.indices, batch.values), batch.target) * batch.weight).sum()
+    value = (loss.value(twin(batch.indices, batch.values), batch) * batch.weight).sum()
     for key, p in twin.named_parameters():
         part = key.split(".")[0]
         if part in ("linear", "embedding"):
@@ -340,7 +350,7 @@ def test_penalties_may_change_between_steps(solver):
     """Where all has been paid, a stepper goes on as if it had been made with the new ones."""
     options = {"solver": solver, "l2_linear": 1.0, "l2_embedding": 2.0}
     step = stepper(*make("FM"), **options)
-    assert step.penalties == {"linear": 1, "embedding": 2, "bias": 0}
+    assert step.penalties == {"linear": 1, "embedding": 2}
     step.step(some_batch())
     step.settle()
     new = {**options, "l2_linear": 7.0, "l2_embedding": 8.0}
@@ -348,7 +358,9 @@ def test_penalties_may_change_between_steps(solver):
     other.load_state(step.state())
     step.set_penalty("linear", 7.0)
     step.set_penalty("embedding", 8.0)
-    assert step.penalties == other.penalties == {"linear": 7, "embedding": 8, "bias": 0}
+    assert step.penalties == other.penalties == {"linear": 7, "embedding": 8}
+    now = {name: rule.penalty for name, rule in step.rules.items()}
+    assert now == {"linear": 7, "embedding": 8, "bias": 0}
     ends = [go_on(each, [some_batch(seed=5), some_batch(seed=6)]) for each in (step, other)]
     for key in ends[0]:
         assert torch.equal(*(end[key] for end in ends)), key
