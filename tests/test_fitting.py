@@ -677,12 +677,16 @@ def interrupt_at(monkeypatch, step, how):
 STEPWISE = {**BATCHED, "gradient_clip": 1e6}
 
 
+@pytest.fixture
 def press():
-    signal.raise_signal(signal.SIGINT)
+    """Press Ctrl-C. Python leaves it ignored where the shell did, as for ``nohup`` and ``&``."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda: signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("step", [1, 25])
-def test_ctrl_c(monkeypatch, step):
+def test_ctrl_c(monkeypatch, press, step):
     """It goes on to the caller, and leaves an estimator that predicts and trains on."""
     interrupt_at(monkeypatch, step, press)
     model = FMRegressor(**STEPWISE)
@@ -697,7 +701,7 @@ def test_ctrl_c(monkeypatch, step):
     assert same(model.fit(X, RAW), FMRegressor(**STEPWISE).fit(X, RAW))
 
 
-def test_ctrl_c_keeps_the_best_weights(monkeypatch):
+def test_ctrl_c_keeps_the_best_weights(monkeypatch, press):
     """In the search: those of the best epoch so far."""
     interrupt_at(monkeypatch, 9 * 10 + 3, press)
     model = FMRegressor(
@@ -714,7 +718,7 @@ def test_ctrl_c_keeps_the_best_weights(monkeypatch):
     assert rmse == pytest.approx(history.valid_rmse[history.valid_loss.idxmin()], rel=1e-4)
 
 
-def test_ctrl_c_in_the_refit_keeps_what_the_search_found(monkeypatch):
+def test_ctrl_c_in_the_refit_keeps_what_the_search_found(monkeypatch, press):
     """It left the first steps of the refit, much worse than what was at hand."""
     params = {**STEPWISE, "max_epochs": 8, "early_stopping": True}
     searched = FMRegressor(**params, refit=False).fit(X, RAW)
@@ -727,7 +731,7 @@ def test_ctrl_c_in_the_refit_keeps_what_the_search_found(monkeypatch):
     assert same(model, searched)
 
 
-def test_ctrl_c_in_lbfgs(monkeypatch):
+def test_ctrl_c_in_lbfgs(monkeypatch, press):
     from sklearn_fm.models import FM
 
     calls = []
