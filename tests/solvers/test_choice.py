@@ -1,0 +1,96 @@
+"""Which solver fits a problem: what "auto" means, what each refuses, and that it says why."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_fm import FieldArray, FieldSchema, FMRegressor
+from sklearn_fm.models import DCN, FM, DeepFM
+from sklearn_fm.solvers.choice import SOLVERS, choose
+from sklearn_fm.solvers.problem import ModelSpec, Options, Problem, Task, Watch
+
+SCHEMA = FieldSchema.from_sizes([30, 20])
+NUMBERS, CLASSES = Task("numbers"), Task("classes", n_classes=2)
+LEVELS = Task("levels", levels=np.array([1.0, 2.0]))
+
+
+def make_problem(n_rows=300, task=NUMBERS, model=FM, own=None, schema=SCHEMA, **options):
+    rows = FieldArray(np.zeros((n_rows, schema.n_slots), dtype=np.int64), schema)
+    arguments = {"embedding_dim": 8, **(own or {})}
+    return Problem(
+        rows=rows,
+        target=np.zeros(n_rows),
+        weight=np.ones(n_rows),
+        task=task,
+        spec=ModelSpec(model, schema, task.n_outputs, arguments),
+        options=Options(**options),
+        rng=np.random.RandomState(0),
+    )
+
+
+MANY = FieldSchema.from_sizes([200_000, 20])
+
+
+@pytest.mark.parametrize(
+    ("problem", "solver", "words"),
+    [
+        (make_problem(), "lbfgs", "300 rows, 600 entries, 400 embedding weights are few"),
+        (make_problem(solver="sgd"), "sgd", "solver='sgd' was asked for"),
+        (make_problem(gradient_clip=1.0), "adagrad", "gradient_clip needs mini-batches"),
+        (make_problem(learning_rate=0.1), "adagrad", "learning_rate needs mini-batches"),
+        (make_problem(early_stopping=True), "adagrad", "early_stopping=True needs"),
+        (make_problem(callbacks=[1]), "adagrad", "callbacks needs mini-batches"),
+        (replace(make_problem(), one_pass=True), "adagrad", "partial_fit needs mini-batches"),
+        (make_problem(model=DeepFM, own={"dropout": 0.1}), "adagrad", "dropout or batch_norm"),
+        (replace(make_problem(), device=torch.device("cuda")), "adagrad", "device 'cuda'"),
+        (make_problem(l1_linear=0.1), "ftrl", "l1_linear asks for weights of exactly 0"),
+        (make_problem(6000), "adagrad", "6,000 rows are more than 5,000"),
+        (make_problem(schema=MANY), "adagrad", "1,600,160 embedding weights are more than"),
+        (make_problem(task=LEVELS), "gibbs", "loss='ordinal' needs draws from the posterior"),
+        (make_problem(task=replace(NUMBERS, noise_field="x0")), "gibbs", "noise_field needs draws"),
+    ],
+)
+def test_auto_and_its_reason(problem, solver, words):
+    choice = choose(problem)
+    assert choice.solver is SOLVERS[solver]
+    assert words in choice.reason
+
+
+WATCH = Watch(make_problem().rows, np.zeros(300), np.ones(300))
+DEEP = {"model": DeepFM, "own": {"hidden_layer_sizes": (4,)}}
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        (make_problem(solver="adam", l1_linear=1.0), "needs solver='ftrl'"),
+        (make_problem(solver="lbfgs", l1_linear=1.0), "needs solver='ftrl'"),
+        (make_problem(solver="ftrl", learning_rate_schedule="one_cycle"), "must be 'constant'"),
+        (make_problem(solver="lbfgs", callbacks=[1]), "has no partial_fit, skorch callbacks"),
+        (make_problem(task=CLASSES, solver="als"), "so it fits no classes"),
+        (make_problem(solver="als", callbacks=[1]), "takes no callbacks of skorch"),
+        (make_problem(solver="gibbs", early_stopping=True), "needs no early stopping"),
+        (make_problem(solver="gibbs", l2_linear=1.0), "both as numbers, or both as 'auto'"),
+        (make_problem(solver="gibbs", l2_linear=0.0, l2_embedding=1.0), "above 0, or 'auto'"),
+        (replace(make_problem(solver="gibbs"), watch=WATCH), "so it takes no eval_set"),
+        (make_problem(solver="gibbs", **DEEP), "fits no hidden layers"),
+        (make_problem(task=LEVELS, solver="adagrad"), "need solver='gibbs'"),
+        (make_problem(task=LEVELS, callbacks=[1]), "(which loss or noise_field ask for)"),
+        (make_problem(task=replace(LEVELS, noise_field="x0")), "so it takes no noise_field"),
+        (make_problem(model=DCN, l2_linear=1.0), "DCN has no linear term for l2_linear"),
+        (make_problem(model=DCN, l1_linear=1.0), "DCN has no linear term for l1_linear"),
+    ],
+)
+def test_what_is_refused_and_why(problem, words):
+    with pytest.raises(ValueError, match=r"solver=|linear|loss=") as error:
+        choose(problem)
+    assert words in str(error.value)
+
+
+def test_the_user_can_read_the_reason():
+    X = np.array([["a", "x"], ["b", "x"], ["a", "y"]] * 9, dtype=object)
+    model = FMRegressor(random_state=0).fit(X, np.arange(27.0))
+    assert model.solver_ == "lbfgs"
+    assert "27 rows" in model.solver_reason_
