@@ -17,7 +17,7 @@ from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
-from sklearn.utils.validation import _check_feature_names_in, check_array, check_is_fitted
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from sklearn_fm.data.array import FieldArray
 from sklearn_fm.schema import FieldSchema
@@ -26,10 +26,11 @@ from .categories import CategoryEncoder, HashEncoder
 from .columns import Columns, read_columns
 from .fields import Field, check_rules, frequency_rule, is_count, is_one_of, scaler_rule
 from .plan import Step, hash_large, items_of, make_plan
+from .weights import check_sample_weight
 
 __all__ = ["FieldEncoder"]
 
-_WORTH_THREADS = 10_000  # rows
+_THREADED_ROWS = 10_000  # from which on a second thread pays
 _FIELDS_AT_ONCE, _ROWS_AT_ONCE = 8, 4096
 
 
@@ -580,7 +581,7 @@ def _run(
     work: Callable[[Any], None], tasks: Sequence[Any], n_jobs: int | None, n_rows: int
 ) -> None:
     """Do the tasks, in threads if they are worth it."""
-    n_threads = 1 if n_rows < _WORTH_THREADS else min(effective_n_jobs(n_jobs), len(tasks))
+    n_threads = 1 if n_rows < _THREADED_ROWS else min(effective_n_jobs(n_jobs), len(tasks))
     if n_threads == 1:
         for task in tasks:
             work(task)
@@ -593,24 +594,10 @@ def _drop_weightless(
     columns: Columns, sample_weight: Any
 ) -> tuple[Columns, NDArray[np.float64] | None]:
     """Rows that have a weight, and that; the same columns if all have."""
-    weight = _check_weight(sample_weight, columns.n_rows)
-    if weight is None or weight.all():
+    if sample_weight is None:
+        return columns, None
+    weight = check_sample_weight(sample_weight, columns.n_rows)
+    if weight.all():
         return columns, weight
     rows = np.flatnonzero(weight)
     return columns.take(rows), weight[rows]
-
-
-def _check_weight(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | None:
-    if sample_weight is None:
-        return None
-    weight = check_array(
-        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
-    )
-    if weight.shape != (n_rows,):
-        raise ValueError(f"sample_weight has shape {weight.shape}, expected ({n_rows},).")
-    if (weight < 0).any():
-        row = int(np.argmax(weight < 0))
-        raise ValueError(f"sample_weight must not be negative, got {weight[row]} in row {row}.")
-    if not weight.any():
-        raise ValueError("Sample weights must contain at least one non-zero number.")
-    return weight

@@ -29,6 +29,7 @@ from ..data.csr import check_csr
 from ..data.folder import FieldFolder
 from ..encoding import FieldEncoder
 from ..encoding.tables import as_table
+from ..encoding.weights import check_sample_weight
 from ..models.contract import FieldModel
 from ..solvers.choice import choose
 from ..solvers.fitted import Fitted
@@ -37,7 +38,7 @@ from ..solvers.start import learning_rate
 from ..training.folder_rows import fits_in_memory
 from ..training.net import DivergenceError
 from ..training.threads import count_threads
-from .checks import check_consistent_rows, check_sample_weight, divergence_cause
+from .checks import check_consistent_rows, divergence_cause
 from .devices import resolve_device
 from .epoch_events import CallbackSupportMixin, EpochEvents, with_callbacks
 from .inputs import Encoded, Encoding, Source, check_X, in_chunks, open_source

@@ -1,4 +1,4 @@
-"""Checks of what comes in besides X: targets and weights; and why a loss diverged.
+"""Checks of what comes in besides X: targets; and why a loss diverged.
 
 Each raises one error that says what was expected, what came and what to do.
 """
@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils import check_consistent_length
 
 from ..data.array import FieldArray
 from ..schema import FieldSchema
 
 __all__ = [
     "check_consistent_rows",
-    "check_sample_weight",
     "divergence_cause",
 ]
 
@@ -38,47 +37,6 @@ def check_consistent_rows(X: Any, y: Any) -> None:
         check_consistent_length(X, y)
     except ValueError as error:
         raise ValueError(f"{error} X and y must agree: pass one target per row.") from None
-
-
-def check_sample_weight(weight: Any, n_rows: int) -> NDArray[np.float64]:
-    """Return sample weights as float64, ones if None, or raise.
-
-    Parameters
-    ----------
-    weight : array-like of shape (n_rows,), float or None
-        Weights; a single number counts for all rows.
-    n_rows : int
-        Number of rows they are for.
-
-    Returns
-    -------
-    ndarray of shape (n_rows,)
-
-    Raises
-    ------
-    ValueError
-        If the shape is wrong, a weight is negative, NaN or infinite, or all are zero.
-    """
-    if weight is None:
-        return np.ones(n_rows)
-    if np.isscalar(weight):
-        weight = np.full(n_rows, weight)
-    weight = check_array(
-        weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight", ensure_min_samples=0
-    )
-    if weight.shape != (n_rows,):
-        raise ValueError(
-            f"sample_weight.shape == {weight.shape}, expected {(n_rows,)}: one weight per row."
-        )
-    if np.any(weight < 0):
-        row = int(np.argmax(weight < 0))
-        raise ValueError(
-            "Negative values in data passed to `sample_weight`: expected weights >= 0, got "
-            f"{weight[row]} at row {row}."
-        )
-    if not np.any(weight):
-        raise ValueError("All sample weights are zero; at least one row must count.")
-    return weight
 
 
 def divergence_cause(

@@ -16,13 +16,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ..data.array import FieldArray
+from ..encoding.weights import check_sample_weight
 from ..solvers.gibbs.links import OrdinalLink
 from ..solvers.gibbs.posterior import Posterior, Raw
 from ..solvers.gibbs.solver import redraw_categories
 from ..solvers.problem import Task
 from ..training.threads import count_threads
 from .base import BaseFieldEstimator, Learned
-from .checks import check_consistent_rows, check_sample_weight
+from .checks import check_consistent_rows
 from .parameters import StrOptions, estimator
 from .regressor import FieldRegressor
 

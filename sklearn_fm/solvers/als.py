@@ -193,44 +193,14 @@ class ALSSolver:
     name: str = "als"
 
     def refuses(self, problem: Problem) -> str | None:
-        """Why the problem is not for this solver.
-
-        Parameters
-        ----------
-        problem : Problem
-            What to fit.
-
-        Returns
-        -------
-        str or None
-            A sentence for the user; None if it can be fitted.
-        """
+        """As `Solver.refuses`."""
         is_class = problem.task.kind == "classes"
         return find_refusal(
             problem, self.name, {"minimizes squared error, so it fits no classes": is_class}
         )
 
     def fit(self, problem: Problem, before: Fitted | None = None, reason: str = "") -> Outcome:
-        """Fit the problem.
-
-        Parameters
-        ----------
-        problem : Problem
-            What to fit.
-        before : Fitted, default=None
-            What to go on from; left as it is.
-        reason : str, default=""
-            Why this solver was chosen.
-
-        Returns
-        -------
-        Outcome
-
-        Raises
-        ------
-        FloatingPointError
-            If numbers become infinite or NaN.
-        """
+        """As `Solver.fit`."""
         with limit_threads(1):  # of BLAS, whose sums depend on their number
             return self._fit(in_order(problem), before, reason)
 

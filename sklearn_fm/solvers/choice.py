@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from .als import ALSSolver
-from .fitted import Fitted, Outcome
+from .fitted import Fitted
 from .gibbs.solver import GibbsSolver
 from .gradient import GradientSolver
 from .lbfgs import LBFGSSolver
 from .merging import MERGED_ROWS
 from .problem import Problem
+from .solver import Solver
 
-__all__ = ["SOLVERS", "Choice", "Solver", "choose"]
+__all__ = ["SOLVERS", "Choice", "choose"]
 
 # L-BFGS is the choice where a pass over all rows costs a few milliseconds.
 _SMALL_ENTRIES = 100_000
 _SMALL_WEIGHTS = 1_000_000
-
-
-class Solver(Protocol):
-    """A way to fit a problem."""
-
-    @property
-    def name(self) -> str:
-        """What the parameter `solver` calls it."""
-
-    def refuses(self, problem: Problem) -> str | None:
-        """Sentence that says why a problem is not for this solver; None if it is."""
-
-    def fit(self, problem: Problem, before: Fitted | None = None, reason: str = "") -> Outcome:
-        """Fit a problem, from the start or from what was fitted before."""
 
 
 _ALL: tuple[Solver, ...] = (

@@ -5,11 +5,9 @@ Deterministic and blind to the order of rows. The minimization itself is in ``tr
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -26,7 +24,6 @@ from ..training.net import DivergenceError
 from ..training.prediction import raw_predictions, weighted_loss
 from ..training.rows import Rows
 from .fitted import Fitted, Outcome
-from .gradient import found_priors
 from .merging import merge_equal_rows
 from .problem import Problem
 from .start import Start
@@ -41,18 +38,7 @@ class LBFGSSolver:
     name: str = "lbfgs"
 
     def refuses(self, problem: Problem) -> str | None:
-        """Why the problem is not for this solver.
-
-        Parameters
-        ----------
-        problem : Problem
-            What to fit.
-
-        Returns
-        -------
-        str or None
-            A sentence for the user; None if it can be fitted.
-        """
+        """As `Solver.refuses`."""
         options = problem.options
         if options.l1_linear:
             return (
@@ -73,41 +59,12 @@ class LBFGSSolver:
         return None
 
     def fit(self, problem: Problem, before: Fitted | None = None, reason: str = "") -> Outcome:
-        """Fit the problem.
-
-        Parameters
-        ----------
-        problem : Problem
-            What to fit.
-        before : Fitted, default=None
-            What to go on from; left as it is.
-        reason : str, default=""
-            Why this solver was chosen.
-
-        Returns
-        -------
-        Outcome
-        """
+        """As `Solver.fit`."""
         problem = problem.at(*merge_equal_rows(problem.rows, problem.target, problem.weight))
         device = torch.device("cpu")
-        start = Start.of(problem, before, self.name, device=device, dtype=torch.float64)
-        conclude = partial(
-            start.fitted, problem=problem, before=before, solver=self.name, reason=reason
-        )
-
-        def on_epoch(module: FieldModel) -> bool:
-            def so_far() -> Fitted:
-                return conclude(copy.deepcopy(module), history=pd.DataFrame(), n_epochs=0)
-
-            return problem.on_epoch is not None and problem.on_epoch(so_far)
-
+        start = Start.of(problem, before, self.name, reason, device=device, dtype=torch.float64)
         trained = train_lbfgs(
-            start.module,
-            start.loss,
-            start.rows,
-            replace(start.plan, on_epoch=None if problem.on_epoch is None else on_epoch),
-            split=start.split,
-            valid=start.valid,
+            start.module, start.loss, start.rows, start.plan, split=start.split, valid=start.valid
         )
         warning = None
         if not trained.converged and trained.stopped_by is None:
@@ -115,13 +72,7 @@ class LBFGSSolver:
                 f"lbfgs did not converge in max_epochs={problem.options.max_epochs} iterations. "
                 "Raise max_epochs or tol, or strengthen the priors."
             )
-        fitted = conclude(
-            start.module,
-            history=trained.history,
-            n_epochs=trained.n_epochs,
-            priors=found_priors(trained, start, before),
-        )
-        return Outcome(fitted, trained.stopped_by, warning)
+        return Outcome(start.conclude(trained), trained.stopped_by, warning)
 
 
 def train_lbfgs(

@@ -6,17 +6,19 @@ The same for mini-batches and for full batches. How to go on from there is told 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from ..models.contract import FieldModel
-from ..training.fitting import Plan
+from ..training.fitting import Plan, Trained
 from ..training.loading import make_rows
 from ..training.losses import Loss
 from ..training.options import StepOptions
@@ -97,12 +99,14 @@ class Start:
 
     Attributes
     ----------
+    problem : Problem
+        What to fit.
+    before : Fitted or None
+        What to go on from.
+    known : dict
+        Attributes of the Fitted to come that are known from the start.
     module : FieldModel
         At its start values; trained in place.
-    spec : ModelSpec
-        Which module.
-    loss : Loss
-        What is minimized.
     plan : Plan
         Step sizes, penalties, stopping.
     rows : Rows
@@ -115,23 +119,18 @@ class Start:
         Positions of the rows to train on and of those held out to stop early.
     valid : Rows or None
         Rows to watch that are no part of `rows`.
-    mean_weight : float
-        Weights are trained with mean 1; this was their mean.
-    seen_weight : float
-        Weight of all rows trained on, now and before.
     """
 
+    problem: Problem
+    before: Fitted | None
+    known: dict[str, Any]
     module: FieldModel
-    spec: ModelSpec
-    loss: Loss
     plan: Plan
     rows: Rows
     generator: torch.Generator
     restart: Callable[[], None]
     split: tuple[NDArray[np.intp], NDArray[np.intp]] | None
     valid: Rows | None
-    mean_weight: float
-    seen_weight: float
 
     @classmethod
     def of(
@@ -139,6 +138,7 @@ class Start:
         problem: Problem,
         before: Fitted | None,
         solver: str,
+        reason: str,
         *,
         device: torch.device,
         dtype: torch.dtype,
@@ -153,6 +153,8 @@ class Start:
             What to go on from.
         solver : str
             Name of the solver.
+        reason : str
+            Why this one.
         device : torch.device
             Where to train.
         dtype : torch.dtype
@@ -202,49 +204,79 @@ class Start:
             )
             split = np.sort(train), np.sort(held_out)
 
-        return cls(
+        known = {
+            "spec": spec,
+            "task": problem.task,
+            "loss": loss,
+            "solver": solver,
+            "reason": reason,
+            "first_schema": spec.schema if before is None else before.first_schema,
+            "seen_weight": seen,
+        }
+        start = cls(
+            problem,
+            before,
+            known,
             module,
-            spec,
-            loss,
             plan,
             rows,
             generator,
             restart=lambda: fill(module),
             split=split,
             valid=valid,
-            mean_weight=mean_weight,
-            seen_weight=seen,
+        )
+        if problem.on_epoch is not None:
+            start.plan = replace(plan, on_epoch=start._tell)
+        return start
+
+    @property
+    def loss(self) -> Loss:
+        """What is minimized."""
+        return self.known["loss"]
+
+    def _tell(self, module: FieldModel) -> bool:
+        """Tell of an epoch; return whether to stop."""
+        assert self.problem.on_epoch is not None
+        nothing = {"history": pd.DataFrame(), "n_epochs": 0}
+        return self.problem.on_epoch(
+            lambda: fitted_module(copy.deepcopy(module), **self.known, **nothing)
         )
 
-    def fitted(
-        self, module: FieldModel, problem: Problem, before: Fitted | None, **found: Any
-    ) -> Fitted:
-        """What the descent came to, or has come to so far.
+    def conclude(self, trained: Trained) -> Fitted:
+        """What the descent came to.
 
         Parameters
         ----------
-        module : FieldModel
-            The weights; laid out for prediction in place.
-        problem : Problem
-            What was fitted.
-        before : Fitted or None
-            What was gone on from.
-        **found
-            Other attributes of Fitted.
+        trained : Trained
+            What came of the training; the module is laid out for prediction in place.
 
         Returns
         -------
         Fitted
         """
+        history = trained.history
+        if self.before is not None and self.problem.one_pass:
+            more = history.assign(epoch=len(self.before.history) + 1)
+            history = pd.concat([self.before.history, more], ignore_index=True)
         return fitted_module(
-            module,
-            spec=self.spec,
-            task=problem.task,
-            loss=self.loss,
-            first_schema=self.spec.schema if before is None else before.first_schema,
-            seen_weight=self.seen_weight,
-            **found,
+            self.module,
+            **self.known,
+            history=history,
+            n_epochs=trained.n_epochs,
+            priors=self._found_priors(trained),
+            state=trained.stepper_state,
         )
+
+    def _found_priors(self, trained: Trained) -> dict[str, float]:
+        """Precisions that early stopping picked, and those found before where it picked none."""
+        found = {} if self.before is None else dict(self.before.priors)
+        history = trained.history
+        names = [name for name in self.plan.relaxed if f"l2_{name}" in history]
+        if names and trained.n_epochs:
+            last, weight = history.iloc[trained.n_epochs - 1], self.problem.weight
+            mean = float(weight.sum() / np.count_nonzero(weight))
+            found.update({name: float(last[f"l2_{name}"]) * mean for name in names})
+        return found
 
 
 def stops_early(problem: Problem, solver: str) -> bool:

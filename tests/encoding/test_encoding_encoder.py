@@ -280,10 +280,10 @@ def test_rows_of_weight_zero_do_not_decide_the_kind():
 @pytest.mark.parametrize(
     ("weight", "message"),
     [
-        ([1, -1], "sample_weight must not be negative, got -1.0 in row 1"),
+        ([1, -1], r"expected weights >= 0, got -1.0 at row 1"),
         ([1, np.nan], "sample_weight contains NaN"),
-        ([0, 0], "at least one non-zero"),
-        ([1, 1, 1], r"sample_weight has shape \(3,\), expected \(2,\)"),
+        ([0, 0], "weights are zero"),
+        ([1, 1, 1], r"sample_weight.shape == \(3,\), expected \(2,\)"),
     ],
 )
 def test_bad_weights(weight, message):

@@ -49,18 +49,7 @@ class GibbsSolver:
     name: str = "gibbs"
 
     def refuses(self, problem: Problem) -> str | None:
-        """Why the problem is not for this solver.
-
-        Parameters
-        ----------
-        problem : Problem
-            What to fit.
-
-        Returns
-        -------
-        str or None
-            A sentence for the user; None if it can be fitted.
-        """
+        """As `Solver.refuses`."""
         options, task = problem.options, problem.task
         l2 = list(options.l2.values())
         others = {
@@ -82,28 +71,7 @@ class GibbsSolver:
         return refusal
 
     def fit(self, problem: Problem, before: Fitted | None = None, reason: str = "") -> Outcome:
-        """Draw from the posterior, or go on drawing from where the chain stands.
-
-        Parameters
-        ----------
-        problem : Problem
-            What to fit.
-        before : Fitted, default=None
-            What to go on from; left as it is.
-        reason : str, default=""
-            Why this solver was chosen.
-
-        Returns
-        -------
-        Outcome
-
-        Raises
-        ------
-        ValueError
-            If nothing is left after the burn-in.
-        FloatingPointError
-            If numbers become infinite or NaN.
-        """
+        """As `Solver.fit`."""
         with limit_threads(1):  # of BLAS, whose sums depend on their number
             return _Sampling(in_order(problem), before, reason).run()
 

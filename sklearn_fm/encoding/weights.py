@@ -1,0 +1,52 @@
+"""Checks of sample weights; how an encoder or a loss uses them is told there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import check_array
+
+__all__ = ["check_sample_weight"]
+
+
+def check_sample_weight(weight: Any, n_rows: int) -> NDArray[np.float64]:
+    """Return sample weights as float64, ones if None, or raise.
+
+    Parameters
+    ----------
+    weight : array-like of shape (n_rows,), float or None
+        Weights; a single number counts for all rows.
+    n_rows : int
+        Number of rows they are for.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+
+    Raises
+    ------
+    ValueError
+        If the shape is wrong, a weight is negative, NaN or infinite, or all are zero.
+    """
+    if weight is None:
+        return np.ones(n_rows)
+    if np.isscalar(weight):
+        weight = np.full(n_rows, weight)
+    weight = check_array(
+        weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight", ensure_min_samples=0
+    )
+    if weight.shape != (n_rows,):
+        raise ValueError(
+            f"sample_weight.shape == {weight.shape}, expected {(n_rows,)}: one weight per row."
+        )
+    if np.any(weight < 0):
+        row = int(np.argmax(weight < 0))
+        raise ValueError(
+            "Negative values in data passed to `sample_weight`: expected weights >= 0, got "
+            f"{weight[row]} at row {row}."
+        )
+    if not np.any(weight):
+        raise ValueError("All sample weights are zero; at least one row must count.")
+    return weight
