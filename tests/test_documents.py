@@ -67,6 +67,11 @@ def options_of(words):
     return {word.split("=")[0] for word in words if word.startswith("-")}
 
 
+def options_in(printed):
+    """Options that a help text names."""
+    return set(re.findall(r"(?<![\w-])--?\w[\w-]*", printed))
+
+
 @pytest.mark.parametrize(("name", "line", "code"), PYTHON)
 def test_python_block(name, line, code, tmp_path, monkeypatch):
     """In a namespace and folder of its own; line numbers of errors are those of the document."""
@@ -87,15 +92,16 @@ def test_script(words, capsys, monkeypatch):
         runpy.run_path(str(script), run_name="__main__")
     printed = capsys.readouterr()
     assert stop.value.code in (0, None), printed.err
-    assert options_of(words) <= set(re.findall(r"(?<![\w-])--?\w[\w-]*", printed.out))
+    assert options_of(words) <= options_in(printed.out)
 
 
 @pytest.mark.parametrize("words", PYTEST)
 def test_pytest_command(words):
     """Its options are those of pytest and of the plugins that the test extra brings."""
-    command = [sys.executable, "-m", "pytest", *words, "--version"]
+    command = [sys.executable, "-m", "pytest", *words, "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert options_of(words) <= options_in(done.stdout)
 
 
 @pytest.mark.parametrize("words", PIP)
