@@ -1,14 +1,16 @@
 """Bad input gives one clear error, and leaves a fitted estimator as it was."""
 
+import copy
+import functools
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
+from public import ESTIMATORS, each_estimator
 from scipy import sparse
 
 from sklearn_fm import (
-    DeepFMClassifier,
     DeepFMRegressor,
     FieldArray,
     FieldEncoder,
@@ -18,8 +20,14 @@ from sklearn_fm import (
     MFRegressor,
 )
 
-ESTIMATORS = [FMClassifier, FMRegressor, DeepFMClassifier, DeepFMRegressor, MFRegressor]
-SMALL = {"max_epochs": 2, "batch_size": 16, "solver": "adagrad", "random_state": 0}
+# One embedding_dim for all, as each has kernels of its own.
+SMALL = {
+    "max_epochs": 2,
+    "batch_size": 16,
+    "solver": "adagrad",
+    "embedding_dim": 16,
+    "random_state": 0,
+}
 N = 60
 RNG = np.random.RandomState(0)
 X = pd.DataFrame({"user": RNG.choice(list("abc"), N), "age": RNG.rand(N)})
@@ -32,6 +40,12 @@ def changed(array, position, value):
     array = np.array(array, dtype=float)
     array[position] = value
     return array
+
+
+@functools.cache
+def fitted(cls):
+    """A model fitted once for all tests, which get copies of it."""
+    return cls(encoder=FieldEncoder(numeric=["age"]), **SMALL).fit(X, Y)
 
 
 def unchanged(model, act, error, message):
@@ -92,7 +106,7 @@ def test_bad_data(cls, case):
         message = "Input (y )?contains NaN"
     if case == "infinity in y" and cls is FMClassifier:
         message = "Input (y )?contains infinity"
-    model = cls(encoder=FieldEncoder(numeric=["age"]), **SMALL).fit(X, Y)
+    model = copy.deepcopy(fitted(cls))
     if case in ("one dimension", "not a table", "no columns"):
         model.set_params(encoder=None)
     unchanged(model, lambda m: m.fit(*arguments), error, message)
@@ -285,7 +299,7 @@ BAD_PARAMETERS = {
 }
 
 
-@pytest.mark.parametrize("cls", ESTIMATORS, ids=lambda cls: cls.__name__)
+@each_estimator
 def test_every_parameter_has_a_bad_value_here(cls):
     assert set(cls().get_params()) <= set(BAD_PARAMETERS)
 
@@ -296,16 +310,14 @@ def test_every_parameter_has_a_bad_value_here(cls):
 )
 def test_parameters_out_of_range(name, value):
     """The error names the parameter and its value."""
-    cls = next(
-        cls for cls in (DeepFMRegressor, FMClassifier, MFRegressor) if name in cls().get_params()
-    )
-    model = cls(**SMALL).fit(X, Y)
-    model.set_params(**{name: value})
+    with_it = [cls for cls in ESTIMATORS if name in cls().get_params()]
+    cls = DeepFMRegressor if DeepFMRegressor in with_it else with_it[0]
+    model = copy.deepcopy(fitted(cls)).set_params(**{name: value})
     shown = "" if name == "class_weight" else re.escape(str(value))
     with pytest.raises(ValueError, match=f"{name}(?s:.*){shown}"):
         model.fit(X, Y)
-    model.set_params(**{name: cls().get_params()[name]})
-    assert np.array_equal(model.predict(X), cls(**SMALL).fit(X, Y).predict(X))
+    model.set_params(**{name: fitted(cls).get_params()[name]})
+    assert np.array_equal(model.predict(X), fitted(cls).predict(X))
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,14 @@ from sklearn_fm.training import net, prediction
 
 SOLVERS = ["adagrad", "adam", "sgd", "ftrl"]
 FAMILIES = [FMClassifier, FMRegressor, DeepFMRegressor, MFRegressor]
-QUICK = {"batch_size": 32, "random_state": 0, "l2_linear": 0.0, "l2_embedding": 0.0}
+# One embedding_dim for all, as each has kernels of its own.
+QUICK = {
+    "batch_size": 32,
+    "embedding_dim": 16,
+    "random_state": 0,
+    "l2_linear": 0.0,
+    "l2_embedding": 0.0,
+}
 
 
 @pytest.fixture(params=["compiled", "torch"])

@@ -205,7 +205,10 @@ def as_dates(values: Any, name: str) -> pd.Series:
     ValueError
         If a cell is text, a number or anything else but a date, or time zones are mixed.
     """
-    column = pd.Series(values)
+    try:
+        column = pd.Series(values)
+    except UnicodeEncodeError:  # half a surrogate pair, which pandas' type of texts cannot hold
+        column = pd.Series(values, dtype=object)
     if isinstance(column.dtype, pd.ArrowDtype):
         column = pd.Series(np.asarray(column, dtype=object))
     if column.dtype.kind != "M":

@@ -231,6 +231,15 @@ def test_what_is_no_date(cells, message):
         FieldEncoder(fields={"d": DateField()}).fit(X)
 
 
+def test_text_that_utf_8_cannot_hold():
+    """Half a surrogate pair in a column of dates: pandas' UnicodeEncodeError named no field."""
+    encoder = FieldEncoder().fit(pd.DataFrame({"d": [pd.NaT]}))
+    X = pd.DataFrame({"d": np.array(["\ud800"], dtype=object)}, dtype=object)
+    for act in (encoder.transform, encoder.partial_fit):
+        with pytest.raises(ValueError, match=r"Field 'd_age' is made of dates, but row 0 holds"):
+            act(X)
+
+
 def test_text_is_never_parsed_as_dates():
     X = pd.DataFrame({"d": ["2020-01-01", "2020-01-02"]})
     assert FieldEncoder().fit(X).schema_.kinds == ("categorical",)

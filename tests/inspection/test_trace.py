@@ -30,13 +30,13 @@ def close_figures():
 
 @pytest.fixture(scope="module")
 def sampled():
-    model = MFRegressor(solver="gibbs", n_sweeps=60, n_burn=20, embedding_dim=2, random_state=0)
+    model = MFRegressor(solver="gibbs", n_sweeps=60, n_burn=20, embedding_dim=16, random_state=0)
     return model.fit(X, Y)
 
 
 @pytest.fixture(scope="module")
 def stopped_early():
-    params = {"early_stopping": True, "patience": 3, "embedding_dim": 4, "random_state": 0}
+    params = {"early_stopping": True, "patience": 3, "random_state": 0}
     return FMRegressor(solver="adagrad", max_epochs=60, **params).fit(X, Y)
 
 
