@@ -105,7 +105,8 @@ class DateEncoder(ColumnEncoder):
         """The part as a number, NaN where missing."""
         if self.part != "age":
             return part_of(dates, self.part).to_numpy(dtype=np.float64, na_value=np.nan)
-        if self._latest is None:
+        # Dates that are all missing are of no time zone, whatever their dtype.
+        if self._latest is None or dates.isna().all():
             return np.full(len(dates), np.nan)
         try:
             return ((self._latest - dates) / _DAY).to_numpy(dtype=np.float64)

@@ -7,6 +7,7 @@ the kind. Two kinds are compiled hash tables over plain arrays, the third is a d
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Iterable
 from decimal import Decimal
@@ -82,9 +83,15 @@ class HashedStore(Store):
     def __init__(self) -> None:
         self._n_keys = 0
         self._slots = np.zeros(64, dtype=np.uint64)
+        # Of this table alone, so that nobody knows which keys collide. No number depends on it.
+        self._secret = np.frombuffer(os.urandom(16), dtype=np.uint64)
 
     def __len__(self) -> int:
         return self._n_keys
+
+    @property
+    def _hashing(self) -> tuple[NDArray[np.uint64], np.uint64]:
+        return self._secret, self.hash_mask
 
     def _make_slots(self) -> NDArray[np.uint64]:
         """Empty slots: more than twice the keys, which the kernels ask for."""
@@ -118,7 +125,7 @@ class TextStore(HashedStore):
         for piece, part in column.parts(out):
             row = 0
             while True:
-                table = self._slots, self._starts, self._data, self._n_keys, self.hash_mask
+                table = self._slots, self._starts, self._data, self._n_keys, *self._hashing
                 row, self._n_keys = insert(*piece, row, *table, part)
                 if row == len(part):
                     break
@@ -130,7 +137,7 @@ class TextStore(HashedStore):
         out = np.empty(column.n_rows, dtype=np.int32)
         look_up = _kernels().look_up_texts
         for piece, part in column.parts(out):
-            look_up(*piece, self._slots, self._starts, self._data, codes, self.hash_mask, part)
+            look_up(*piece, self._slots, self._starts, self._data, codes, *self._hashing, part)
         return out
 
     def find(self, cells: list[Any], codes: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -184,7 +191,7 @@ class TextStore(HashedStore):
     def _index(self) -> None:
         self._slots = self._make_slots()
         index = _kernels().index_texts
-        index(self._starts, self._data, self._n_keys, self.hash_mask, self._slots)
+        index(self._starts, self._data, self._n_keys, *self._hashing, self._slots)
 
 
 class WholeStore(HashedStore):
@@ -211,7 +218,7 @@ class WholeStore(HashedStore):
         self._are_bools &= column.are_bools
         insert, row = _kernels().insert_numbers, 0
         while True:
-            table = self._slots, self._keys, self._n_keys, self.hash_mask
+            table = self._slots, self._keys, self._n_keys, *self._hashing
             row, self._n_keys = insert(column.numbers, column.missing, row, *table, out)
             if row == len(out):
                 return out
@@ -220,7 +227,7 @@ class WholeStore(HashedStore):
     def look_up(self, column: Wholes, codes: NDArray[np.int32]) -> NDArray[np.int32]:
         """Codes of the cells of a column, by those of numbers."""
         out = np.empty(len(column.numbers), dtype=np.int32)
-        table = self._slots, self._keys, codes, self.hash_mask
+        table = self._slots, self._keys, codes, *self._hashing
         _kernels().look_up_numbers(column.numbers, column.missing, *table, out)
         return out
 
@@ -264,7 +271,7 @@ class WholeStore(HashedStore):
 
     def _index(self) -> None:
         self._slots = self._make_slots()
-        _kernels().index_numbers(self._keys, self._n_keys, self.hash_mask, self._slots)
+        _kernels().index_numbers(self._keys, self._n_keys, *self._hashing, self._slots)
 
 
 class CellStore(Store):

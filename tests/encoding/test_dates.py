@@ -162,7 +162,9 @@ def test_any_date_of_python_has_an_age(dates, zone):
         dates = [
             None
             if d is None
-            else d.replace(tzinfo=ZoneInfo(zone), year=max(d.year, 1900) % 2100 + 1)
+            else d.replace(
+                tzinfo=ZoneInfo(zone), year=max(d.year, 1900) % 2100 + 1, day=min(d.day, 28)
+            )
             for d in dates
         ]
     cells = np.array(dates, dtype=object)
@@ -261,3 +263,24 @@ def test_time_zone_that_fit_did_not_have():
     elsewhere = pd.DataFrame({"d": TIMES.dt.tz_localize("UTC").dt.tz_convert("Asia/Tokyo")})
     there = aware.transform(elsewhere)  # the same moments
     assert_array_equal(there, aware.transform(pd.DataFrame({"d": TIMES.dt.tz_localize("UTC")})))
+
+
+@pytest.mark.parametrize("zone", ["UTC", None])
+def test_dates_that_are_all_missing_are_of_any_zone(zone):
+    """A chunk without dates could no longer be encoded once dates in a time zone came later.
+
+    Nothing tells a column of missing dates that it was meant to be in a time zone.
+    """
+    other = None if zone else "UTC"
+    none = pd.DataFrame(
+        {"d": pd.Series([None, None], dtype="datetime64[us]").dt.tz_localize(other)}
+    )
+    some = pd.DataFrame({"d": pd.to_datetime(["2000-01-01", None]).tz_localize(zone)})
+    encoder = FieldEncoder(fields={"d": DateField(parts=["age", "month"])})
+    encoder.partial_fit(none)
+    before = np.asarray(encoder.transform(none))
+    encoder.partial_fit(some)
+    assert_array_equal(encoder.transform(none), before)
+    assert (np.asarray(encoder.transform(some))[1] == before[1]).all()
+    with pytest.raises(ValueError, match="Field 'd_age' was fitted on dates"):
+        encoder.transform(pd.DataFrame({"d": some.d.dt.tz_localize(None).dt.tz_localize(other)}))

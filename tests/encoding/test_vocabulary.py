@@ -1,7 +1,10 @@
 """Vocabularies: numbers, counts and codes against a dict, in every kind of store."""
 
+import os
 import pickle
+import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
@@ -12,7 +15,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from sklearn_fm.encoding import CategoryEncoder, stores, vocabulary
-from sklearn_fm.encoding.stores import CellStore, HashedStore, TextStore, WholeStore
+from sklearn_fm.encoding.cells import read_column
+from sklearn_fm.encoding.stores import CellStore, HashedStore, TextStore, WholeStore, make_store
 from sklearn_fm.encoding.vocabulary import Vocabulary
 
 ALL_BITS = 2**64 - 1
@@ -398,6 +402,163 @@ def test_pickles_are_compact(column, n_bytes, has_kernels, monkeypatch):
     assert_array_equal(again.add(column[5:]), np.arange(5, 10_000))
     assert again.add(objects(["new"])).tolist() == [10_000]
     assert again.nbytes > 8 * 10_000
+
+
+# -- floods ----------------------------------------------------------------------------------
+
+P1, P2, P3, P4, P5 = (
+    np.uint64(prime)
+    for prime in (
+        0x9E3779B185EBCA87,
+        0xC2B2AE3D27D4EB4F,
+        0x165667B19E3779F9,
+        0x85EBCA77C2B2AE63,
+        0x27D4EB2F165667C5,
+    )
+)
+
+
+def turned(x, bits):
+    """Bits of uint64 rotated to the left."""
+    return (x << np.uint64(bits)) | (x >> np.uint64(64 - bits))
+
+
+def inverse(prime):
+    return np.uint64(pow(int(prime), -1, 2**64))
+
+
+def unmixed(h, shift):
+    """The x with ``h = x ^ (x >> shift)``."""
+    x = h
+    for _ in range(64 // shift):
+        x = h ^ (x >> np.uint64(shift))
+    return x
+
+
+def before_the_end(h):
+    """State of XXH64 before its last mixing, which gave h."""
+    return unmixed(unmixed(unmixed(h, 32) * inverse(P3), 29) * inverse(P2), 33)
+
+
+def word_between(before, after):
+    """The 8 bytes that take XXH64 from one state to another."""
+    mixed = turned((after - P4) * inverse(P1), 64 - 27) ^ before
+    return turned(mixed * inverse(P1), 64 - 31) * inverse(P2)
+
+
+def colliding_numbers(n):
+    """Whole numbers whose XXH64 without a seed differs in its upper half alone."""
+    hashes = np.arange(n, dtype=np.uint64) << np.uint64(32)
+    return word_between(P5 + np.uint64(8), before_the_end(hashes)).astype(np.int64)
+
+
+def colliding_texts(n):
+    """Texts of 12 ASCII characters, likewise: for many ends, the beginnings that are ASCII."""
+    texts, tried = [], np.arange(8 * n, dtype=np.uint64)
+    for part, end in enumerate(range(0x20202020, 0x7F7F7F7F, 0x00010101)):
+        hashes = tried + np.uint64(part * len(tried)) << np.uint64(32)
+        state = turned((before_the_end(hashes) - P3) * inverse(P2), 64 - 23)
+        state ^= np.uint64((end & 0x7F7F7F7F) * int(P1) % 2**64)
+        words = word_between(P5 + np.uint64(12), state)
+        words = words[(words & np.uint64(0x8080808080808080)) == 0]
+        tail = (end & 0x7F7F7F7F).to_bytes(4, "little")
+        texts += [(word.to_bytes(8, "little") + tail).decode() for word in words.tolist()]
+        if len(texts) >= n:
+            return objects(texts[:n])
+    raise AssertionError("too few texts")
+
+
+N_FLOOD = 30_000
+FLOODS = {
+    "numbers": (
+        lambda: colliding_numbers(N_FLOOD),
+        lambda rng: rng.integers(-(2**63), 2**63 - 1, N_FLOOD),
+    ),
+    "texts": (
+        lambda: colliding_texts(N_FLOOD),
+        lambda rng: objects([f"{i:012x}" for i in rng.integers(0, 2**48, N_FLOOD).tolist()]),
+    ),
+}
+
+
+def test_the_floods_are_floods():
+    """They are what they say: under XXH64 without a seed all fall into one of 2**31 buckets."""
+    from sklearn_fm.encoding.hashing import xxh64
+
+    numbers = [int(i).to_bytes(8, "little", signed=True) for i in colliding_numbers(50)]
+    texts = [text.encode() for text in colliding_texts(50)]
+    assert {len(text) for text in texts} == {12}
+    for keys in (numbers, texts):
+        hashes = {xxh64(key) for key in keys}
+        assert len(hashes) == 50
+        assert {h % 2**32 for h in hashes} == {0}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_no_ids_are_slower_than_random_ones(kind):
+    """100,000 ids chosen to collide under a hash without a secret took 30 s, random ones .02."""
+    flood, others = FLOODS[kind]
+
+    def seconds(ids):
+        taken = []
+        for _ in range(3):
+            start = time.perf_counter()
+            words = Vocabulary()
+            words.add(ids)
+            words.assign()
+            assert_array_equal(words.look_up(ids[::-1])[::-1], words.look_up(ids))
+            taken.append(time.perf_counter() - start)
+        assert len(words._store) == N_FLOOD
+        return min(taken)
+
+    random_ids = others(np.random.default_rng(0))
+    seconds(random_ids)  # compiles
+    assert seconds(flood()) < 20 * seconds(random_ids)
+
+
+@pytest.mark.parametrize("store", [TextStore, WholeStore])
+def test_the_secret_is_nowhere_to_be_seen(store):
+    """Numbers and pickles are the same under any secret; each table draws its own."""
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 900, 3000)
+    values = objects([f"u{i}" for i in ids]) if store is TextStore else ids
+    first, second = Vocabulary(), Vocabulary()
+    assert_array_equal(first.add(values), second.add(values))
+    assert type(first._store) is store
+    assert (first._store._secret != second._store._secret).any()
+    again = pickle.loads(pickle.dumps(first))
+    assert (first._store._secret != again._store._secret).any()
+    assert pickle.dumps(first) == pickle.dumps(second)
+    more = objects(["new", *values]) if store is TextStore else np.append(1000, values)
+    assert_array_equal(first.add(more), again.add(more))
+
+
+HASHES = """
+import sys
+print(*(hash(bytes(range(1, n + 1))) for n in range(60)))
+print(*(hash((i**9).to_bytes(8, "little", signed=True)) for i in range(-60, 60)))
+"""
+
+
+@pytest.mark.skipif(sys.hash_info.algorithm != "siphash13", reason="Python has another hash")
+def test_the_hash_is_that_of_python():
+    """SipHash-1-3 with a secret of zeros is what Python makes of bytes under PYTHONHASHSEED=0."""
+    env = {**os.environ, "PYTHONHASHSEED": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", HASHES], env=env, capture_output=True, text=True, check=True
+    )
+    lines = [[int(h) % 2**64 >> 32 for h in line.split()] for line in done.stdout.splitlines()]
+    texts = objects([bytes(range(1, n + 1)).decode() for n in range(60)])
+    numbers = np.array([i**9 for i in range(-60, 60)])
+    for values, expected in ((texts, lines[0]), (numbers, lines[1])):
+        column = read_column(values)
+        store = make_store(column)
+        store._secret = np.zeros(2, dtype=np.uint64)
+        store.add(column)
+        slots = store._slots[store._slots > 0]
+        upper = slots[np.argsort(slots & np.uint64(2**32 - 1))] >> np.uint64(32)
+        known = slice(1, None) if values is texts else slice(None)  # Python gives 0 for b""
+        assert upper.tolist()[known] == expected[known]
 
 
 def test_two_threads_look_up_in_one_vocabulary():

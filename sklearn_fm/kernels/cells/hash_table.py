@@ -6,7 +6,10 @@ growing the arrays and the way back from numbers to keys are the caller's.
 A slot is 0 when empty, else the upper half of the key's hash above its number plus 1. Key i of a
 table of texts is ``store[starts[i]:starts[i + 1]]``, of a table of numbers ``keys[i]``. Rows go
 by in blocks: their hashes are known and the slots on their way from memory before the first
-one is needed. `kept` masks the hashes, so that tests can make keys collide.
+one is needed. Each table hashes by a secret of its own, so that nobody can choose keys that crowd
+one stretch of it: 100,000 that differ only in the upper bits of a hash once took a thousand times
+as long as others. No number depends on the secret. `kept` masks the hashes, so that tests can
+make keys collide.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ from numba.extending import intrinsic
 
 from ..compile import COMPILE, INLINE
 from ..simd import pointer
-from .hashing import hash_number, hash_text, is_valid, word
+from .hashing import is_valid, word
+from .keyed import keyed_number, keyed_text
 
 __all__ = [
     "index_numbers",
@@ -33,7 +37,6 @@ __all__ = [
 ]
 
 _BLOCK = 32
-_SEED = np.uint64(0)
 _NUMBER = np.uint64(0xFFFFFFFF)  # lower half of a slot
 _HALF = np.uint64(32)
 
@@ -125,12 +128,20 @@ def _find_text(
 
 @njit(**INLINE)
 def _hash_texts(
-    ends: Any, data: Any, row: int, size: int, kept: Any, slots: Any, last: Any, hashes: Any
+    ends: Any,
+    data: Any,
+    row: int,
+    size: int,
+    secret: Any,
+    kept: Any,
+    slots: Any,
+    last: Any,
+    hashes: Any,
 ) -> None:
     """Hash the texts of a block and ask for their slots."""
     for i in range(size):
         begin, end = np.int64(ends[row + i]), np.int64(ends[row + i + 1])
-        hashes[i] = hash_text(data, begin, end, _SEED) & kept
+        hashes[i] = keyed_text(data, begin, end, secret) & kept
         _prefetch(slots, _position(hashes[i], last))
 
 
@@ -145,6 +156,7 @@ def insert_texts(
     starts: Any,
     store: Any,
     n_keys: int,
+    secret: Any,
     kept: Any,
     out: Any,
 ) -> Any:
@@ -170,6 +182,8 @@ def insert_texts(
         The bytes of the keys.
     n_keys : int
         Number of keys so far.
+    secret : ndarray of uint64 of shape (2,)
+        What the hashes of this table depend on.
     kept : uint64
         Mask of the hashes.
     out : ndarray of int32 of shape (n_rows,)
@@ -190,7 +204,7 @@ def insert_texts(
     hashes = pointer(block_hashes)
     for block in range(row, len(out), _BLOCK):
         size = min(_BLOCK, len(out) - block)
-        _hash_texts(ends, at, block, size, kept, table, last, hashes)
+        _hash_texts(ends, at, block, size, pointer(secret), kept, table, last, hashes)
         for i in range(block, block + size):
             if not is_valid(bits, len(valid) > 0, first + i):
                 out[i] = -1
@@ -221,6 +235,7 @@ def look_up_texts(
     starts: Any,
     store: Any,
     codes: Any,
+    secret: Any,
     kept: Any,
     out: Any,
 ) -> None:
@@ -228,7 +243,7 @@ def look_up_texts(
 
     Parameters
     ----------
-    offsets, data, valid, first, slots, starts, store, kept
+    offsets, data, valid, first, slots, starts, store, secret, kept
         As in `insert_texts`.
     codes : ndarray of int32 of shape (n_keys + 2,)
         Code of each number, then that of an absent text and that of a missing one.
@@ -243,7 +258,7 @@ def look_up_texts(
     hashes = pointer(block_hashes)
     for block in range(0, len(out), _BLOCK):
         size = min(_BLOCK, len(out) - block)
-        _hash_texts(ends, at, block, size, kept, table, last, hashes)
+        _hash_texts(ends, at, block, size, pointer(secret), kept, table, last, hashes)
         for i in range(block, block + size):
             if not is_valid(bits, len(valid) > 0, first + i):
                 out[i] = missing
@@ -256,20 +271,20 @@ def look_up_texts(
 
 
 @njit(**COMPILE)
-def index_texts(starts: Any, store: Any, n_keys: int, kept: Any, slots: Any) -> None:
+def index_texts(starts: Any, store: Any, n_keys: int, secret: Any, kept: Any, slots: Any) -> None:
     """Fill an empty table with the keys of a store.
 
     Parameters
     ----------
-    starts, store, n_keys, kept
+    starts, store, n_keys, secret, kept
         As in `insert_texts`.
     slots : ndarray of uint64
         Zeros, at least twice as many as keys.
     """
     table, begins, bytes_ = pointer(slots), pointer(starts), pointer(store)
-    last = np.uint64(len(slots) - 1)
+    last, hidden = np.uint64(len(slots) - 1), pointer(secret)
     for number in range(n_keys):
-        h = hash_text(bytes_, begins[number], begins[number + 1], _SEED) & kept
+        h = keyed_text(bytes_, begins[number], begins[number + 1], hidden) & kept
         table[_first_empty(table, h, last)] = _slot(h, number)
 
 
@@ -287,17 +302,25 @@ def _find_number(key: Any, h: Any, slots: Any, last: Any, keys: Any) -> int:
 
 @njit(**INLINE)
 def _hash_numbers(
-    cells: Any, row: int, size: int, kept: Any, slots: Any, last: Any, hashes: Any
+    cells: Any, row: int, size: int, secret: Any, kept: Any, slots: Any, last: Any, hashes: Any
 ) -> None:
     """Hash the numbers of a block and ask for their slots."""
     for i in range(size):
-        hashes[i] = hash_number(cells[row + i], _SEED) & kept
+        hashes[i] = keyed_number(cells[row + i], secret) & kept
         _prefetch(slots, _position(hashes[i], last))
 
 
 @njit(**COMPILE)
 def insert_numbers(
-    cells: Any, missing: Any, row: int, slots: Any, keys: Any, n_keys: int, kept: Any, out: Any
+    cells: Any,
+    missing: Any,
+    row: int,
+    slots: Any,
+    keys: Any,
+    n_keys: int,
+    secret: Any,
+    kept: Any,
+    out: Any,
 ) -> Any:
     """Number the whole numbers from a row on, adding new ones until there is no room.
 
@@ -315,6 +338,8 @@ def insert_numbers(
         The keys, with room for more.
     n_keys : int
         Number of keys so far.
+    secret : ndarray of uint64 of shape (2,)
+        What the hashes of this table depend on.
     kept : uint64
         Mask of the hashes.
     out : ndarray of int32 of shape (n_rows,)
@@ -334,7 +359,7 @@ def insert_numbers(
     hashes = pointer(block_hashes)
     for block in range(row, len(out), _BLOCK):
         size = min(_BLOCK, len(out) - block)
-        _hash_numbers(pointer(cells), block, size, kept, table, last, hashes)
+        _hash_numbers(pointer(cells), block, size, pointer(secret), kept, table, last, hashes)
         for i in range(block, block + size):
             if has_missing and missing[i]:
                 out[i] = -1
@@ -353,13 +378,13 @@ def insert_numbers(
 
 @njit(**COMPILE)
 def look_up_numbers(
-    cells: Any, missing: Any, slots: Any, keys: Any, codes: Any, kept: Any, out: Any
+    cells: Any, missing: Any, slots: Any, keys: Any, codes: Any, secret: Any, kept: Any, out: Any
 ) -> None:
     """Write the code of each whole number.
 
     Parameters
     ----------
-    cells, missing, slots, keys, kept
+    cells, missing, slots, keys, secret, kept
         As in `insert_numbers`.
     codes : ndarray of int32 of shape (n_keys + 2,)
         Code of each number, then that of an absent cell and that of a missing one.
@@ -373,7 +398,7 @@ def look_up_numbers(
     hashes = pointer(block_hashes)
     for block in range(0, len(out), _BLOCK):
         size = min(_BLOCK, len(out) - block)
-        _hash_numbers(pointer(cells), block, size, kept, table, last, hashes)
+        _hash_numbers(pointer(cells), block, size, pointer(secret), kept, table, last, hashes)
         for i in range(block, block + size):
             if has_missing and missing[i]:
                 out[i] = missing_code
@@ -384,18 +409,18 @@ def look_up_numbers(
 
 
 @njit(**COMPILE)
-def index_numbers(keys: Any, n_keys: int, kept: Any, slots: Any) -> None:
+def index_numbers(keys: Any, n_keys: int, secret: Any, kept: Any, slots: Any) -> None:
     """Fill an empty table with keys.
 
     Parameters
     ----------
-    keys, n_keys, kept
+    keys, n_keys, secret, kept
         As in `insert_numbers`.
     slots : ndarray of uint64
         Zeros, at least twice as many as keys.
     """
-    table = pointer(slots)
+    table, hidden = pointer(slots), pointer(secret)
     last = np.uint64(len(slots) - 1)
     for number in range(n_keys):
-        h = hash_number(keys[number], _SEED) & kept
+        h = keyed_number(keys[number], hidden) & kept
         table[_first_empty(table, h, last)] = _slot(h, number)

@@ -1,7 +1,7 @@
 """XXH64: 64 bits that stand for a text or a whole number, the same on every machine.
 
-It is for spreading values over buckets and tables, not for keeping secrets. What it returns
-for a value is saved in models and never changes.
+It is for spreading values over buckets, not for keeping secrets, nor for tables in memory, which
+``keyed`` is for. What it returns for a value is saved in models and never changes.
 """
 
 from __future__ import annotations
