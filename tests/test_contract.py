@@ -75,6 +75,7 @@ def test_sklearn_checks(estimator, check):
     check(estimator)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @each_estimator
 @pytest.mark.parametrize(
     "check",

@@ -22,11 +22,11 @@ from sklearn_fm import (
     FMRegressor,
     load_libsvm,
 )
-from sklearn_fm.models import DeepFM
+from sklearn_fm.models import FM, DeepFM
 from sklearn_fm.solvers import memory
 from sklearn_fm.solvers.gibbs.posterior import prior_of_index
 from sklearn_fm.solvers.memory import check_memory, find_memory_limit
-from sklearn_fm.training.packing import make_fields
+from sklearn_fm.training.packing import fields_of
 
 PHYSICAL = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 V2 = "30 23 0:26 {top} {mount} rw,nosuid - cgroup2 cgroup2 rw,nsdelegate"
@@ -260,9 +260,8 @@ def test_kernels_and_priors_see_a_field_per_column(n):
     """The compact schema means what one of a numeric field per column does."""
     columns, fields = FieldSchema.of_columns(n), FieldSchema.from_sizes([1] * n)
     for pair_slots in (False, True):
-        for ours, theirs in zip(
-            make_fields(columns, pair_slots), make_fields(fields, pair_slots), strict=True
-        ):
+        models = [FM(schema, 4, pair_slots=pair_slots) for schema in (columns, fields)]
+        for ours, theirs in zip(*map(fields_of, models), strict=True):
             assert_array_equal(ours, theirs)
             assert np.asarray(ours).dtype == np.asarray(theirs).dtype
     assert_array_equal(prior_of_index(columns, ("all",)), np.zeros(n))

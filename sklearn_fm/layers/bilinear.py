@@ -46,27 +46,11 @@ class BilinearInteraction(nn.Module):
         if kind not in BILINEAR_KINDS:
             raise ValueError(f"bilinear must be one of {BILINEAR_KINDS}, got {kind!r}.")
         self.kind = kind
-        n_matrices = self.count_matrices(n_fields, kind)
+        # The last field is never the left one of a pair.
+        n_pairs = n_fields * (n_fields - 1) // 2
+        n_matrices = {"all": 1, "each": n_fields - 1, "interaction": n_pairs}[kind]
         self.weight = nn.Parameter(torch.zeros(n_matrices, embedding_dim, embedding_dim))
         self.reset_parameters()
-
-    @staticmethod
-    def count_matrices(n_fields: int, kind: str) -> int:
-        """Number of matrices W.
-
-        Parameters
-        ----------
-        n_fields : int
-            Number of fields.
-        kind : {"all", "each", "interaction"}
-            What pairs share theirs.
-
-        Returns
-        -------
-        int
-        """
-        # The last field is never the left one of a pair.
-        return {"all": 1, "each": n_fields - 1, "interaction": n_fields * (n_fields - 1) // 2}[kind]
 
     def forward(self, e: Tensor) -> Tensor:
         """Turn and multiply.

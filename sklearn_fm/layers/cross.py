@@ -50,21 +50,6 @@ class CrossNetwork(nn.Module):
             )
         self.layers = nn.ModuleList(_CrossLayer(width, rank) for _ in range(n_layers))
 
-    @staticmethod
-    def count_weights(width: int, n_layers: int, rank: int | None = None) -> int:
-        """Numbers in the matrices.
-
-        Parameters
-        ----------
-        width, n_layers, rank
-            As in the constructor.
-
-        Returns
-        -------
-        int
-        """
-        return n_layers * (width * width if rank is None else 2 * width * rank)
-
     def forward(self, x: Tensor) -> Tensor:
         """Apply all layers.
 

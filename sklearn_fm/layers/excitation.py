@@ -39,27 +39,10 @@ class SqueezeExcitation(nn.Module):
         super().__init__()
         if reduction < 1:
             raise ValueError(f"reduction must be at least 1, got {reduction}.")
-        n_hidden = self.count_hidden(n_fields, reduction)
+        n_hidden = max(n_fields // reduction, 1)
         self.squeeze = nn.Parameter(torch.zeros(n_fields, n_hidden))  # V'
         self.excite = nn.Parameter(torch.zeros(n_hidden, n_fields))  # U'
         self.reset_parameters()
-
-    @staticmethod
-    def count_hidden(n_fields: int, reduction: int) -> int:
-        """Width in the middle.
-
-        Parameters
-        ----------
-        n_fields : int
-            Number of fields.
-        reduction : int
-            Divisor.
-
-        Returns
-        -------
-        int
-        """
-        return max(n_fields // reduction, 1)
 
     def forward(self, e: Tensor) -> Tensor:
         """Weigh the fields.

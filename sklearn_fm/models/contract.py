@@ -6,8 +6,7 @@ No loss, link, optimizer or device; subclasses say how embeddings interact.
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -74,9 +73,6 @@ class Defaults:
         Step size of the tables for "adagrad" and "ftrl".
     priors : dict of str to float
         Precision that "auto" starts from, by the name of the prior.
-    dense_floats : float, default=0.0
-        Numbers that the dense layers take in training, for the memory check: weights,
-        gradients and two moments.
     needs_batches : bool, default=False
         Whether training must see random batches, as with dropout or batch
         normalization, which full-batch L-BFGS does not give.
@@ -84,32 +80,7 @@ class Defaults:
 
     learning_rate: float
     priors: dict[str, float]
-    dense_floats: float = 0.0
     needs_batches: bool = False
-
-    def with_mlp(self, n_inputs: int, own: dict[str, Any], n_more: int = 0) -> Defaults:
-        """The same for a model that also has an MLP.
-
-        Parameters
-        ----------
-        n_inputs : int
-            Width of the MLP's input.
-        own : dict
-            Arguments of the model: hidden_layer_sizes, n_outputs, dropout, batch_norm.
-        n_more : int, default=0
-            Weights of other dense layers.
-
-        Returns
-        -------
-        Defaults
-        """
-        widths = [n_inputs, *own["hidden_layer_sizes"], own["n_outputs"]]
-        n_weights = n_more + sum(a * b for a, b in pairwise(widths))
-        return replace(
-            self,
-            dense_floats=4.0 * n_weights,
-            needs_batches=own["dropout"] > 0 or own["batch_norm"],
-        )
 
 
 class FieldModel(nn.Module):
@@ -246,7 +217,7 @@ class FieldModel(nn.Module):
 
     @classmethod
     def defaults(cls, schema: FieldSchema, n_slots: float, **own: Any) -> Defaults:
-        """Step size, precisions and sizes that suit a factorization machine without dense layers.
+        """Step size and precisions that suit a factorization machine; an MLP's need of batches.
 
         At the precisions given, the linear term of a row has a standard deviation of 1 a
         priori, and the pairwise term, a sum of embedding_dim products per pair, one of 1/2.
@@ -273,7 +244,9 @@ class FieldModel(nn.Module):
         tables = cls.tables(schema, **{"n_outputs": 1, **own})
         used = {table.prior for table in tables.values()}
         priors = {name: start for name, start in starts.items() if name in used}
-        return Defaults(min(0.2, 1.5 / n_slots), priors)
+        is_random = own.get("dropout", 0.0) > 0 or own.get("batch_norm", False)
+        needs_batches = bool(own.get("hidden_layer_sizes")) and is_random
+        return Defaults(min(0.2, 1.5 / n_slots), priors, needs_batches)
 
     def head(self, parts: Parts) -> Tensor:
         """Raw prediction without the bias.

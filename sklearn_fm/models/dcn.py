@@ -6,8 +6,7 @@ There is no linear term, whose part the cross network plays.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from ..layers.cross import CrossNetwork
 from ..layers.mlp import MLP
 from ..layers.start_values import draw_uniform
 from ..schema import FieldSchema
-from .contract import Defaults, FieldModel, Parts
+from .contract import FieldModel, Parts
 
 __all__ = ["DCN"]
 
@@ -93,18 +92,6 @@ class DCN(FieldModel):
                 batch_norm=batch_norm,
             )
         self.reset_parameters()
-
-    @classmethod
-    def defaults(cls, schema: FieldSchema, n_slots: float, **own: Any) -> Defaults:
-        """Those of a factorization machine's embeddings, and the size of the layers."""
-        own = cls.with_defaults(own)
-        width = schema.n_fields * own["embedding_dim"]
-        n_cross = CrossNetwork.count_weights(width, own["n_cross_layers"], own["cross_rank"])
-        n_cross += width * own["n_outputs"]
-        plain = super().defaults(schema, n_slots, **own)
-        if not own["hidden_layer_sizes"]:
-            return replace(plain, dense_floats=4.0 * n_cross)
-        return plain.with_mlp(width, own, n_cross)
 
     def head(self, parts: Parts) -> Tensor:
         """Weighted end of the cross network plus the MLP, (B, C)."""

@@ -6,13 +6,13 @@ The MLP is `layers.MLP`; other ways to combine embeddings are other models.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 from torch import Tensor
 
 from ..layers.mlp import MLP
 from ..schema import FieldSchema
-from .contract import Defaults, Parts
+from .contract import Parts
 from .fm import FM
 
 __all__ = ["DeepFM"]
@@ -86,15 +86,6 @@ class DeepFM(FM):
             )
         else:
             self.reads = FM.reads
-
-    @classmethod
-    def defaults(cls, schema: FieldSchema, n_slots: float, **own: Any) -> Defaults:
-        """Those of the factorization machine, and the size of the MLP."""
-        own = cls.with_defaults(own)
-        plain = super().defaults(schema, n_slots, **own)
-        if not own["hidden_layer_sizes"]:
-            return plain
-        return plain.with_mlp(schema.n_fields * own["embedding_dim"], own)
 
     def head(self, parts: Parts) -> Tensor:
         """That of the factorization machine plus the MLP of the fields' embeddings, (B, C)."""

@@ -6,7 +6,7 @@ The layers are in ``layers``; other ways to combine embeddings are other models.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from ..layers.bilinear import BilinearInteraction
 from ..layers.excitation import SqueezeExcitation
 from ..layers.mlp import MLP
 from ..schema import FieldSchema
-from .contract import Defaults, FieldModel, Parts
+from .contract import FieldModel, Parts
 
 __all__ = ["FiBiNET"]
 
@@ -91,16 +91,6 @@ class FiBiNET(FieldModel):
             batch_norm=batch_norm,
         )
         self.reset_parameters()
-
-    @classmethod
-    def defaults(cls, schema: FieldSchema, n_slots: float, **own: Any) -> Defaults:
-        """Those of a factorization machine, and the size of the layers."""
-        own = cls.with_defaults(own)
-        n_fields, K = schema.n_fields, own["embedding_dim"]
-        n_more = BilinearInteraction.count_matrices(n_fields, own["bilinear"]) * K * K
-        n_more += 2 * n_fields * SqueezeExcitation.count_hidden(n_fields, own["reduction"])
-        plain = super().defaults(schema, n_slots, **own)
-        return plain.with_mlp(n_fields * (n_fields - 1) * K, own, n_more)
 
     def head(self, parts: Parts) -> Tensor:
         """Linear term plus the MLP of the products, (B, C)."""

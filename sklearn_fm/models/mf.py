@@ -91,13 +91,9 @@ class MF(FieldModel):
 
     @classmethod
     def defaults(cls, schema: FieldSchema, n_slots: float, **own: Any) -> Defaults:
-        """Those of a factorization machine with smaller steps, and the size of the MLP."""
-        own = cls.with_defaults(own)
+        """Those of a factorization machine, with smaller steps."""
         plain = super().defaults(schema, n_slots, **own)
-        plain = replace(plain, learning_rate=min(0.05, plain.learning_rate))
-        if not own["hidden_layer_sizes"]:
-            return plain
-        return plain.with_mlp(schema.n_fields * own["embedding_dim"], own)
+        return replace(plain, learning_rate=min(0.05, plain.learning_rate))
 
     def head(self, parts: Parts) -> Tensor:
         """Linear term plus the dot products, or the MLP of the embeddings, (B, C)."""

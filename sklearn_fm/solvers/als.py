@@ -211,7 +211,7 @@ class ALSSolver:
         spec = problem.spec if before is None else before.spec.under(problem.spec.schema)
         seed = int(rng.randint(2**31 - 1))
         y = loss.encode(problem.target)
-        check_tables(spec, 6, mean_fields(problem.rows))
+        check_tables(spec, 6)
         module = spec.build()
         bias = np.average(y, weights=weight, keepdims=True)
         StartValues(spec, bias, seed, before=before)(module)

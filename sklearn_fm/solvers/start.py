@@ -33,6 +33,7 @@ __all__ = ["Start", "StartValues", "check_tables", "learning_rate", "stops_early
 _STOP_EARLY_ROWS = 1_000
 #: Copies of the tables that a solver holds: weights, its state, the best weights.
 _COPIES = {"adagrad": 2, "sgd": 2, "ftrl": 3, "adam": 4, "lbfgs": 2 * 25}
+_DENSE_COPIES = 4  # weights, gradients and two moments
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ class Start:
         plan = _make_plan(problem, spec, before, solver, mean_weight, seen / total)
         generator = torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
         seed = generator.initial_seed()
-        check_tables(spec, _COPIES[solver], mean_fields(problem.rows))
+        check_tables(spec, _COPIES[solver])
         module = spec.build().to(device, dtype)
         fill = StartValues(
             spec, loss.best_constant(target, weight), seed, problem.pretrained, before
@@ -325,7 +326,7 @@ def learning_rate(problem: Problem, spec: ModelSpec, solver: str) -> float:
     return ROW_RULES[solver].learning_rate if solver in ROW_RULES else 0.0
 
 
-def check_tables(spec: ModelSpec, copies: int, n_slots: float) -> None:
+def check_tables(spec: ModelSpec, copies: int) -> None:
     """Raise before allocating what cannot fit into memory.
 
     Parameters
@@ -334,8 +335,6 @@ def check_tables(spec: ModelSpec, copies: int, n_slots: float) -> None:
         Which module.
     copies : int
         Numbers that are held per weight of the tables.
-    n_slots : float
-        Fields of an average row.
 
     Raises
     ------
@@ -343,7 +342,10 @@ def check_tables(spec: ModelSpec, copies: int, n_slots: float) -> None:
         Naming the fields with the largest share.
     """
     per_row = sum(table.width for table in spec.tables().values())
-    check_memory(spec.schema, copies * per_row, spec.defaults(n_slots).dense_floats)
+    module = spec.build("meta")
+    tables = sum(table.numel() for table in module.sparse_tables().values())
+    dense = sum(weight.numel() for weight in module.parameters()) - tables
+    check_memory(spec.schema, copies * per_row, _DENSE_COPIES * dense)
 
 
 def _make_plan(

@@ -591,14 +591,9 @@ def test_tables_are_what_the_class_says(name, options):
 
 
 @all_models
-def test_defaults_count_the_dense_weights(name, options):
-    """Four numbers each: weight, gradient, two moments; an FM's weights of outputs are few."""
+def test_defaults_are_for_the_priors_of_the_tables(name, options):
     model = make(name, **options)
     defaults = type(model).defaults(SCHEMA, 4.0, embedding_dim=3, **options)
-    tables = {id(table) for table in model.sparse_tables().values()}
-    dense = [p for p in model.parameters() if p.ndim > 1 and id(p) not in tables]
-    n_few = getattr(model, "pairwise_weight", torch.zeros(0)).numel()
-    assert defaults.dense_floats == 4 * (sum(p.numel() for p in dense) - n_few)
     assert defaults.priors.keys() == {table.prior for table in model.table_specs.values()}
     assert 0 < defaults.learning_rate <= 0.2
 

@@ -86,7 +86,7 @@ class _Sampling:
         loss = problem.task.make_loss(target, weight, ranged=False)
         self.loss = loss if before is None else before.loss
         self.schema = problem.spec.schema
-        check_tables(problem.spec, 16, mean_fields(problem.rows))  # the least number of draws
+        check_tables(problem.spec, 16)  # the least number of draws
         self.generator = np.random.default_rng(self.seed)
         self.past = before.draws if before is not None else None
         if self.past is not None:  # the same numbers again would couple the chain to its past
