@@ -227,6 +227,7 @@ SOLVERS = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(("cls", "solver"), SOLVERS)
 def test_one_line_does_not_fill_the_memory(cls, solver, monkeypatch):
     """A line ``1 400000000:1`` took 8.5 GB for names of columns before memory was checked.

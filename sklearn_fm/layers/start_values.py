@@ -24,6 +24,8 @@ def draw_uniform(weight: Tensor, bound: float, generator: torch.Generator | None
     generator : torch.Generator, default=None
         Source of randomness, on the CPU; torch's global one when omitted.
     """
+    if weight.is_meta:  # which has a shape only
+        return
     drawn = torch.empty(weight.shape, dtype=weight.dtype, device="cpu")
     weight.copy_(drawn.uniform_(-bound, bound, generator=generator))
 
@@ -41,5 +43,7 @@ def draw_normal(weight: Tensor, scale: float, generator: torch.Generator | None 
     generator : torch.Generator, default=None
         Source of randomness, on the CPU; torch's global one when omitted.
     """
+    if weight.is_meta:  # which has a shape only
+        return
     drawn = torch.empty(weight.shape, dtype=weight.dtype, device="cpu")
     weight.copy_(drawn.normal_(0, scale, generator=generator))

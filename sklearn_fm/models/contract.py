@@ -391,6 +391,8 @@ class FieldModel(nn.Module):
         generator : torch.Generator, default=None
             Source of randomness, on the CPU; torch's global one when omitted.
         """
+        if self.bias.is_meta:  # which has a shape only
+            return
         self.bias.zero_()
         if "linear" in self.table_specs:
             self.linear.weight.zero_()
