@@ -137,8 +137,8 @@ def takes_steps(model: Any) -> bool:
 
 
 @dataclass
-class _Rows:
-    """Training rows on their way to a problem."""
+class _Prepared:
+    """Training data, checked and encoded, on its way to a problem."""
 
     encoding: Encoding
     coding: Coding
@@ -197,7 +197,7 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
     def module_(self) -> FieldModel:
         """Trained torch module, usable without scikit-learn."""
         check_is_fitted(self)
-        return self._fitted.model.module(self._device)
+        return self._fitted.model.module(self._find_device)
 
     # -- what a classifier, a regressor or a family says ----------------------------------
 
@@ -317,7 +317,7 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
 
     def _prepare(
         self, source: Source, before: Learned | None, scratch: ExitStack, classes: Any
-    ) -> _Rows:
+    ) -> _Prepared:
         """Checked and encoded rows with weights; rows of weight 0 are left out."""
         name, known = type(self).__name__, None if before is None else before.encoding
         X, y, sample_weight = self._open(source, known, scratch, grow=True)
@@ -353,9 +353,9 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
             encoded, target, weight = encoded[kept], target[kept], weight[kept]
         names = ("n_features_in_", "feature_names_in_")
         columns = {name: vars(checked)[name] for name in names if name in vars(checked)}
-        return _Rows(encoding, coding, encoded, target, weight, columns)
+        return _Prepared(encoding, coding, encoded, target, weight, columns)
 
-    def _prepare_eval_set(self, eval_set: Any, rows: _Rows, scratch: ExitStack) -> Watch:
+    def _prepare_eval_set(self, eval_set: Any, rows: _Prepared, scratch: ExitStack) -> Watch:
         if isinstance(eval_set, list) and len(eval_set) == 1:
             eval_set = eval_set[0]
         if not isinstance(eval_set, tuple) or len(eval_set) not in (2, 3):
@@ -394,7 +394,7 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
 
     def _make_problem(
         self,
-        rows: _Rows,
+        rows: _Prepared,
         before: Learned | None,
         watch: Watch | None,
         *,
@@ -443,14 +443,13 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         """Raw predictions, (n_rows, C), and what they were made with."""
         check_is_fitted(self)
         fitted, n_threads = self._fitted, count_threads(self.n_jobs)
-        device = self._device
         parts = [
-            fitted.model.raw(encoded, n_threads, device) for encoded in self._encoded(X, fitted)
+            fitted.model.raw(encoded, n_threads, self._find_device)
+            for encoded in self._encoded(X, fitted)
         ]
         return np.concatenate(parts).astype(np.float64), fitted
 
-    @property
-    def _device(self) -> torch.device:
+    def _find_device(self) -> torch.device:
         """Where a module goes that is not built yet."""
         return resolve_device(self.device, fallback=True)
 

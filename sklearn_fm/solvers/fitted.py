@@ -6,7 +6,7 @@ Plain values and numpy arrays. Which X and y they are for is known to ``estimato
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -25,6 +25,10 @@ from .gibbs.posterior import Posterior, Raw
 from .problem import ModelSpec, Task
 
 __all__ = ["Draws", "Fitted", "Outcome", "fitted_module"]
+
+
+def _cpu() -> torch.device:
+    return torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -105,13 +109,13 @@ class Fitted:
 
     # -- the module ----------------------------------------------------------------------
 
-    def module(self, device: torch.device | str = "cpu") -> FieldModel:
+    def module(self, find_device: Callable[[], torch.device] = _cpu) -> FieldModel:
         """Torch module with these weights; built once.
 
         Parameters
         ----------
-        device : torch.device or str, default="cpu"
-            Where, if it is not built yet.
+        find_device : callable, default=the CPU
+            Tells where, if it is not built yet.
 
         Returns
         -------
@@ -119,9 +123,9 @@ class Fitted:
             In evaluation mode.
         """
         found = vars(self).get("_module")
-        return found if found is not None else self._build(device)
+        return found if found is not None else self._build(find_device())
 
-    def _build(self, device: torch.device | str) -> FieldModel:
+    def _build(self, device: torch.device) -> FieldModel:
         with _BUILDING:
             if "_module" not in vars(self):
                 module = self.spec.build("meta")
@@ -151,7 +155,7 @@ class Fitted:
     # -- predictions ---------------------------------------------------------------------
 
     def raw(
-        self, encoded: Any, n_threads: int = 1, device: torch.device | str = "cpu"
+        self, encoded: Any, n_threads: int = 1, find_device: Callable[[], torch.device] = _cpu
     ) -> NDArray[np.floating]:
         """Raw predictions of encoded rows.
 
@@ -161,15 +165,15 @@ class Fitted:
             Rows encoded under the schema of `spec`.
         n_threads : int, default=1
             Threads for compiled kernels.
-        device : torch.device or str, default="cpu"
-            Where the module goes if it is not built yet.
+        find_device : callable, default=the CPU
+            Tells where the module goes if it is not built yet.
 
         Returns
         -------
         ndarray of shape (n_rows, C)
         """
         if self.draws is None:
-            return predict_encoded(self.module(device), encoded, n_threads)
+            return predict_encoded(self.module(find_device), encoded, n_threads)
         return np.concatenate(
             [self.draws.link.mean(raw) for _, raw in self.raw_by_draws(encoded, n_threads)]
         )

@@ -1,6 +1,6 @@
 """Solver "lbfgs": all rows at once in float64, with validation, early stopping, a second run.
 
-Deterministic and blind to the order of rows. The minimization itself is in ``training.lbfgs``.
+Deterministic and blind to the order of rows. The minimization itself is in ``training.full_batch``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from ..models.contract import FieldModel
 from ..training.callbacks import print_record
 from ..training.fitting import Plan, Trained, split_rows
-from ..training.lbfgs import minimize_lbfgs
+from ..training.full_batch import minimize_lbfgs
 from ..training.losses import Loss
 from ..training.net import DivergenceError
 from ..training.prediction import raw_predictions, weighted_loss

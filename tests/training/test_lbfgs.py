@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn_fm import FieldArray, FieldSchema
 from sklearn_fm.models import FM, DeepFM
 from sklearn_fm.solvers.merging import merge_equal_rows
-from sklearn_fm.training.lbfgs import minimize_lbfgs
+from sklearn_fm.training.full_batch import minimize_lbfgs
 from sklearn_fm.training.loading import make_rows
 from sklearn_fm.training.losses import BinaryLogLoss, MultinomialLogLoss, SquaredError
 
