@@ -249,6 +249,10 @@ def test_bad_eval_set(case, warm_start):
 
 # parameter, values out of range
 BAD_PARAMETERS = {
+    "bilinear": ["some", None],
+    "reduction": [0, 1.5],
+    "n_cross_layers": [0, 2.5],
+    "cross_rank": [0, "full"],
     "embedding_dim": [0, 2.5, "4"],
     "solver": ["newton", None],
     "learning_rate": [0, -1.0, "auto", np.nan, np.inf],

@@ -352,6 +352,10 @@ MATTERS = {
     "batch_norm": (DEEP, False, True),
     "l2_dense": (DEEP, 0.0, 100.0),
     "learning_rate_dense": (DEEP, 0.001, 0.1),
+    "bilinear": ({"learning_rate_dense": 0.1}, "all", "interaction"),
+    "reduction": ({"learning_rate_dense": 0.1}, 1, 3),
+    "n_cross_layers": ({"learning_rate_dense": 0.1}, 1, 2),
+    "cross_rank": ({"learning_rate_dense": 0.1}, None, 1),
     "user": ({"item": "item"}, "user", "age"),
     "item": ({"user": "user"}, "item", "age"),
     "n_sweeps": (DRAWN, 20, 30),
@@ -392,6 +396,10 @@ def test_no_parameter_is_accepted_and_ignored(cls):
             continue
         others, one, other = MATTERS[name]
         base = {**BATCHED, "max_epochs": 3, **others}
+        if name in ("l1_linear", "l2_linear") and "linear" not in cls._model.reads:
+            with pytest.raises(ValueError, match=f"has no linear term for {name}"):
+                fitted({**base, name: other})
+            continue
         a, b = (fitted({**base, name: value}) for value in (one, other))
         differ = not same(a, b) or len(a.history_) != len(b.history_)
         assert differ, f"{cls.__name__}: {name} changes nothing"

@@ -407,13 +407,13 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         accepted = inspect.signature(self._model).parameters
         arguments = {k: getattr(self, k) for k in accepted if hasattr(self, k) and k != "schema"}
         schema = rows.encoding.schema
-        pretrained = None
-        if self.pretrained:
-            first = schema if before is None else before.model.first_schema
-            found = find_pretrained(
-                self.pretrained, schema, rows.encoding.encoder, self.embedding_dim, first
-            )
-            pretrained = Pretrained(*found, self.freeze_pretrained)
+        first = schema if before is None else before.model.first_schema
+
+        def find() -> Pretrained:
+            given, encoder = self.pretrained or {}, rows.encoding.encoder
+            found = find_pretrained(given, schema, encoder, self.embedding_dim, first)
+            return Pretrained(*found, self.freeze_pretrained)
+
         n_threads = count_threads(self.n_jobs)
         return Problem(
             rows=rows.encoded,
@@ -427,7 +427,7 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
             n_threads=n_threads,
             dense_threads=None if self.n_jobs is None else n_threads,
             watch=watch,
-            pretrained=pretrained,
+            find_pretrained=find if self.pretrained else None,
             one_pass=one_pass,
             on_epoch=on_epoch,
         )

@@ -208,8 +208,8 @@ class Problem:
         Threads for dense layers; None for torch's own number.
     watch : Watch or None
         Rows to watch.
-    pretrained : Pretrained or None
-        Vectors brought along.
+    find_pretrained : callable or None
+        Gives the vectors brought along, if there are any.
     one_pass : bool
         Whether to take a single pass over the rows, as `partial_fit` does.
     on_epoch : callable or None
@@ -227,7 +227,7 @@ class Problem:
     n_threads: int = 1
     dense_threads: int | None = None
     watch: Watch | None = None
-    pretrained: Pretrained | None = None
+    find_pretrained: Callable[[], Pretrained] | None = None
     one_pass: bool = False
     on_epoch: Callable[[Callable[[], Any]], bool] | None = None
 

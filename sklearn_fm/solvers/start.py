@@ -91,7 +91,9 @@ class StartValues:
             module.bias.copy_(torch.from_numpy(np.array(bias)))
             if self.pretrained is not None:
                 rows, vectors = (torch.from_numpy(part) for part in self.pretrained[:2])
-                module.embedding.weight[rows] = vectors.to(module.embedding.weight)
+                weight = module.embedding.weight
+                n_times = weight.shape[1] // vectors.shape[1]  # one for each partner field
+                weight[rows] = vectors.repeat(1, n_times).to(weight)
 
 
 @dataclass
@@ -176,12 +178,11 @@ class Start:
         seed = generator.initial_seed()
         check_tables(spec, _COPIES[solver])
         module = spec.build().to(device, dtype)
-        fill = StartValues(
-            spec, loss.best_constant(target, weight), seed, problem.pretrained, before
-        )
+        pretrained = None if problem.find_pretrained is None else problem.find_pretrained()
+        fill = StartValues(spec, loss.best_constant(target, weight), seed, pretrained, before)
         fill(module)
-        if problem.pretrained is not None and problem.pretrained.frozen:
-            module.frozen_rows = torch.from_numpy(problem.pretrained.rows).to(device)
+        if pretrained is not None and pretrained.frozen:
+            module.frozen_rows = torch.from_numpy(pretrained.rows).to(device)
         as_rows: dict[str, Any] = {
             "positional": "fields" in module.reads,
             "dtype": dtype,

@@ -35,7 +35,7 @@ def test_blocks_are_the_conditional_mean_of_each_draw():
     posterior = model.posterior_
     rows = np.flatnonzero(X["user"] == "7")
     codes = model.encoder_.transform(X.iloc[rows])
-    z = model._loss.encode(y[rows])
+    z = model._fitted.model.loss.encode(y[rows])
     alpha = posterior.values["noise_precision"][:, 0]
     shape = (posterior.n_draws, len(rows))
     given = np.broadcast_to(z, shape)

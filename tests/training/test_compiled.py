@@ -156,7 +156,7 @@ def make_data(loss, *, as_csr=False, bags=False, seed=0, positional=False):
     return make_rows(X, target, rng.uniform(0.5, 2, N_ROWS), positional=positional)
 
 
-def train(stepper_class, name, solver, *, K=3, n_epochs=2, as_csr=False, bags=False, **options):
+def train(stepper_class, name, solver, *, K=12, n_epochs=2, as_csr=False, bags=False, **options):
     """Weights and losses after some epochs, and the stepper."""
     make, loss = MODELS[name]
     torch.manual_seed(0)
@@ -230,8 +230,9 @@ def test_any_embedding_dim(K):
         assert_same_weights(compiled, by_torch, rtol=2e-3, atol=2e-5)
 
 
-@pytest.mark.parametrize("solver", ["adagrad", "ftrl"])
-@pytest.mark.parametrize("K", [1, 2, 4, 6, 8, 16])
+@pytest.mark.parametrize(
+    ("K", "solver"), [(1, "adagrad"), (4, "adagrad"), (6, "adagrad"), (16, "adagrad"), (4, "ftrl")]
+)
 def test_a_step_size_for_each_vector_of_a_row(K, solver):
     """However wide the vectors that share an accumulator: an odd number fills no register."""
     by_torch, _, _ = train(TorchStepper, "FFM-None-1", solver, K=K)
@@ -255,9 +256,12 @@ def test_each_number_of_a_row_has_a_place_of_its_own(n_outputs, width, solver, a
     assert layout.stretch * layout.stretches == layout.K
     if layout.stretches > 1:
         assert width == layout.K
-    assert layout.compiled.compiled == layout.compiled
+    if accumulators == 1:
+        assert layout.compiled.compiled == layout.compiled
     for part in ("K", "lanes", "stretch", "own", "own_w", "width"):
-        assert getattr(layout.compiled, part) == getattr(layout, part), part
+        if accumulators == 1:  # else kernels are told at run time
+            assert getattr(layout.compiled, part) == getattr(layout, part), part
+        assert (part in layout.sizes) == (accumulators > 1 and part != "lanes")
     places = [*range(layout.K), *range(layout.K, layout.K + n_outputs)]
     places += range(layout.scale_v, layout.scale_v + layout.stretches)
     places += [layout.scale_w, layout.clock, layout.mark]
@@ -272,16 +276,20 @@ def test_each_number_of_a_row_has_a_place_of_its_own(n_outputs, width, solver, a
 class SwappedPriors(FM):
     """A factorization machine whose embeddings have the prior of the linear term."""
 
+    accumulators = 1
+
     @classmethod
     def tables(cls, schema, n_outputs, **own):
         tables = super().tables(schema, n_outputs, **own)
-        embedding = Table(tables["embedding"].width, "linear", accumulators=3)
+        embedding = Table(tables["embedding"].width, "linear", cls.accumulators)
         return {"linear": Table(n_outputs, "embedding"), "embedding": embedding}
 
 
 @all_solvers
 def test_penalties_go_by_the_prior_of_a_table(solver, monkeypatch):
     """Not by its name; a kernel that computes it all knows accumulators, too."""
+    if solver == "adagrad":
+        monkeypatch.setattr(SwappedPriors, "accumulators", 3)
     swapped = (lambda schema, K: SwappedPriors(schema, K, init_scale=0.3), BinaryLogLoss())
     monkeypatch.setitem(MODELS, "swapped", swapped)
     by_torch, _, step = train(TorchStepper, "swapped", solver, n_epochs=1)
@@ -324,7 +332,7 @@ def test_padded_rows_are_refused_where_fields_are_read(stepper_class):
 
     The kernel wrote embeddings of fields that padded rows do not have through an empty buffer.
     """
-    model = FieldsOnly(FieldSchema.from_sizes([1] * SCHEMA.table_size), 3)
+    model = FieldsOnly(FieldSchema.from_sizes([1] * SCHEMA.table_size), 12)
     rows = make_data(BinaryLogLoss(), as_csr=True, positional=False)
     step = stepper_class(model, BinaryLogLoss(), StepOptions(), 90.0, torch.Generator(), 16)
     with pytest.raises(ValueError, match=r"FieldsOnly reads each field at its place.*positional"):
@@ -348,7 +356,7 @@ def test_no_kernel_reaches_beyond_the_table(name, as_csr, index):
     """Training and prediction looked up whatever they were given, and wrote there too."""
     make, loss = MODELS[name]
     schema = FieldSchema.from_sizes([1] * SCHEMA.table_size) if as_csr else SCHEMA
-    model = make(schema, 3)
+    model = make(schema, 12)
     positional = "fields" in model.reads
     rows = rows_with(50, index, as_csr=as_csr, positional=positional)
     message = rf"Indices from .*{'-1' if index < 0 else index}.* do not fit the 48 rows"
@@ -368,7 +376,7 @@ def test_no_kernel_reaches_beyond_the_table(name, as_csr, index):
 
 def test_predictions_of_encoded_rows_do_not_reach_beyond_the_table():
     """Rows encoded for a larger table than the model's."""
-    model = FM(SCHEMA, 3)
+    model = FM(SCHEMA, 12)
     pack(model)
     larger = FieldSchema.from_sizes([30, 1, 12, 500])
     with pytest.raises(IndexError, match=r"Indices from 0 to 542 do not fit the 48 rows"):
@@ -406,7 +414,7 @@ def test_frozen_rows_stay_to_the_last_bit(name, solver, monkeypatch):
 
     monkeypatch.setitem(MODELS, name, (freezing, loss))
     torch.manual_seed(0)
-    before = weights_of(make(SCHEMA, 3))["embedding.weight"]
+    before = weights_of(make(SCHEMA, 12))["embedding.weight"]
     by_torch, _, _ = train(TorchStepper, name, solver)
     compiled, _, _ = train(CompiledStepper, name, solver)
     for model in (by_torch, compiled):
@@ -427,7 +435,7 @@ def test_state_grows_with_the_vocabularies(name, solver):
         model, _, before = train(stepper_class, name, solver)
         state = copy.deepcopy(before.state())
         torch.manual_seed(1)
-        grown = make(larger, 3)
+        grown = make(larger, 12)
         start = weights_of(grown)
         grown.take_over(model)
         rows = make_data(loss, positional="fields" in grown.reads)
@@ -550,7 +558,7 @@ def test_packed_predictions_are_the_modules(name, table):
 
 def test_a_loss_that_is_not_finite_ends_the_run_before_its_step():
     make, loss = MODELS["FM"]
-    model = make(SCHEMA, 3)
+    model = make(SCHEMA, 12)
     rows = make_data(loss)
     rows.target[40] = float("nan")
     options = StepOptions(learning_rate=0.1, n_threads=2)
@@ -569,7 +577,7 @@ def test_one_index_in_several_entries_of_a_row():
     models = []
     for stepper_class in (TorchStepper, CompiledStepper):
         torch.manual_seed(0)
-        model = FM(FieldSchema.from_sizes([1] * 10), 3, init_scale=0.5)
+        model = FM(FieldSchema.from_sizes([1] * 10), 12, init_scale=0.5)
         rows = make_rows(X, np.ones(1), np.ones(1))
         stepper = stepper_class(
             model, BinaryLogLoss(), StepOptions(learning_rate=0.1), 1.0, torch.Generator(), 1
@@ -596,7 +604,7 @@ def test_another_learning_rate_leaves_the_weights_of_ftrl(stepper_class):
 
 def test_a_stored_zero_is_no_occurrence():
     X = sparse.csr_array(([0.0, 1.0], [3, 5], [0, 2]), shape=(1, 10))
-    model = FM(FieldSchema.from_sizes([1] * 10), 3)
+    model = FM(FieldSchema.from_sizes([1] * 10), 12)
     rows = make_rows(X, np.ones(1), np.ones(1))
     options = StepOptions(solver="adam")
     stepper = CompiledStepper(model, BinaryLogLoss(), options, 1.0, torch.Generator(), 1)

@@ -27,6 +27,8 @@ class BlockLayout:
 
     embedding_dim: int
 
+    sizes = ()  # all are constants
+
     @property
     def number(self) -> types.Float:
         """Type of the numbers."""

@@ -23,6 +23,10 @@ from ..compile import as_layout
 __all__ = ["ADAGRAD", "ADAM", "FTRL", "NONE", "RULES", "SGD", "Layout"]
 
 NONE, ADAGRAD, ADAM, SGD, FTRL = range(5)
+_SIZES = (
+    *("K", "stretch", "stretches", "scale_v", "scale_w", "clock", "mark"),
+    *("own", "own_w", "width", "work_width"),
+)
 RULES = {"none": NONE, "adagrad": ADAGRAD, "adam": ADAM, "sgd": SGD, "ftrl": FTRL}
 
 
@@ -49,6 +53,11 @@ class Layout:
     accumulators: int = 1
 
     @property
+    def sizes(self) -> tuple[str, ...]:
+        """What kernels are told at run time: any number of stretches shares its kernels."""
+        return _SIZES if self.accumulators > 1 else ()
+
+    @property
     def number(self) -> types.Float:
         """Type of the numbers."""
         return types.float32
@@ -56,7 +65,7 @@ class Layout:
     @property
     def compiled(self) -> Layout:
         """The layout that stands for all of its room."""
-        return Layout(self.K, self.n_outputs, self.solver, self.stretches)
+        return Layout(self.K, self.n_outputs, self.solver)
 
     @property
     def stretches(self) -> int:
@@ -71,10 +80,10 @@ class Layout:
     @property
     def lanes(self) -> int:
         """Numbers that a kernel takes at once."""
-        if self.stretches > 1:
+        if self.accumulators > 1:
             # Whole registers without padding, which a parameter, a view of all rows, could not
             # have between its columns.
-            width = self.embedding_dim // self.stretches
+            width = self.embedding_dim // self.accumulators
             return max(lanes for lanes in (1, 2, 4, 8, 16) if width % lanes == 0)
         if self.embedding_dim <= 4:
             return 4

@@ -49,7 +49,7 @@ def find_refusal(problem: Problem, name: str, others: dict[str, bool]) -> str | 
     wrong = {
         "has no partial_fit: it needs all rows at once": problem.one_pass,
         "takes no callbacks of skorch": bool(options.callbacks),
-        "takes no pretrained embeddings": problem.pretrained is not None,
+        "takes no pretrained embeddings": problem.find_pretrained is not None,
         "has no l1_linear": options.l1_linear > 0,
         "fits no hidden layers": not is_factorization_machine(problem),
         "needs rows that fit into memory": problem.is_on_disk,
