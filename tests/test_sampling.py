@@ -9,7 +9,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from scipy.stats import norm
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Ridge
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, cross_val_predict
@@ -264,7 +263,7 @@ def test_a_warm_start_with_vectors_of_another_width_is_refused():
     model = FMRegressor(**QUICK, warm_start=True).fit(X, raw)
     before = model.predict(X)
     width = model.embedding_dim
-    with pytest.raises(ValueError, match=rf"vectors of width {width}, but embedding_dim is now 9"):
+    with pytest.raises(ValueError, match=rf"embedding_dim={width}, but embedding_dim is now 9"):
         model.set_params(embedding_dim=9).fit(X, raw)
     assert np.array_equal(model.predict(X), before)
 
@@ -479,7 +478,7 @@ def test_a_ctrl_c_while_burning_in_keeps_no_makeshift_draw(monkeypatch):
     assert not hasattr(model, "posterior_")  # nothing was drawn, nothing is published
     calls.clear()
     at = 11
-    with pytest.warns(ConvergenceWarning, match="too few"), pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt):
         model.fit(X, raw)
     assert len(model.history_) == 10
     assert np.isfinite(model.predict(X)).all()

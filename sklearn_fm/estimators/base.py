@@ -80,11 +80,14 @@ class Learned:
         From y to numbers, and what is predicted.
     model : Fitted
         What the solver found.
+    columns : dict
+        n_features_in_, and feature_names_in_ if X had any.
     """
 
     encoding: Encoding
     coding: Coding
     model: Fitted
+    columns: dict[str, Any]
 
 
 def learned(path: str, doc: str) -> Any:
@@ -149,7 +152,10 @@ class _Prepared:
 
     def publish(self, fitted: Fitted) -> dict[str, Any]:
         """Attributes of an estimator that was fitted on them."""
-        return {**self.columns, "_fitted": Learned(self.encoding, self.coding, fitted)}
+        return {
+            **self.columns,
+            "_fitted": Learned(self.encoding, self.coding, fitted, self.columns),
+        }
 
 
 @estimator
@@ -305,7 +311,7 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         if "feature_names_in_" not in rows.columns:
             self.__dict__.pop("feature_names_in_", None)
         self.__dict__.update(rows.publish(fitted))  # all at once: others may be predicting
-        if warning is not None:
+        if warning is not None and stopped_by is None:
             warnings.warn(warning, ConvergenceWarning, stacklevel=_STACK)
         if isinstance(stopped_by, DivergenceError):
             raise DivergenceError(
@@ -365,14 +371,24 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
             )
         source = Source(*(*eval_set, None)[:3])
         X, y, weight = self._open(source, rows.encoding, scratch, grow=False)
-        checked = copy.copy(self)
-        checked.__dict__.pop("feature_names_in_", None)
-        checked.__dict__.update(rows.columns)
-        X = self._check(checked, X, rows.encoding)
+        if y is None:
+            raise ValueError("eval_set must have a target, but its y is None.")
+        X = self._check(self._as_of(rows.columns), X, rows.encoding)
         check_consistent_rows(X, y)
         weight = check_sample_weight(weight, len(y))
         _, target, weight = self._learn_coding(y, weight, rows.coding)
-        return Watch(rows.encoding.encode(X), target, weight)
+        encoded = rows.encoding.encode(X)
+        if isinstance(encoded, FieldFolder) and fits_in_memory(encoded):
+            encoded = encoded.read(0, len(encoded))
+        return Watch(encoded, target, weight)
+
+    def _as_of(self, columns: dict[str, Any]) -> Any:
+        """This estimator with the columns of a fit, whatever another thread has published since."""
+        other = object.__new__(type(self))
+        other.__dict__.update(vars(self))
+        other.__dict__.pop("feature_names_in_", None)
+        other.__dict__.update(columns)
+        return other
 
     def _open(
         self, source: Source, encoding: Encoding | None, scratch: ExitStack, *, grow: bool
@@ -406,13 +422,15 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         options = Options(**{k: v for k, v in self.get_params(deep=False).items() if k in named})
         accepted = inspect.signature(self._model).parameters
         arguments = {k: getattr(self, k) for k in accepted if hasattr(self, k) and k != "schema"}
+        if "hidden_layer_sizes" in arguments:
+            arguments["hidden_layer_sizes"] = tuple(map(int, arguments["hidden_layer_sizes"]))
         schema = rows.encoding.schema
         first = schema if before is None else before.model.first_schema
 
         def find() -> Pretrained:
             given, encoder = self.pretrained or {}, rows.encoding.encoder
             found = find_pretrained(given, schema, encoder, self.embedding_dim, first)
-            return Pretrained(*found, self.freeze_pretrained)
+            return Pretrained(*found)
 
         n_threads = count_threads(self.n_jobs)
         return Problem(
@@ -436,8 +454,9 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
 
     def _encoded(self, X: Any, fitted: Learned) -> Any:
         """Rows of X, in pieces, encoded as in fit."""
-        for part in in_chunks(X, getattr(self, "feature_names_in_", ())):
-            yield fitted.encoding.encode(self._check(self, part, fitted.encoding))
+        checked = self._as_of(fitted.columns)
+        for part in in_chunks(X, fitted.columns.get("feature_names_in_", ())):
+            yield fitted.encoding.encode(self._check(checked, part, fitted.encoding))
 
     def _raw(self, X: Any) -> tuple[NDArray[np.float64], Learned]:
         """Raw predictions, (n_rows, C), and what they were made with."""

@@ -111,7 +111,7 @@ class WithDraws(BaseFieldEstimator):
                 f"fitted by {model.solver!r}"
                 + ("." if model.draws is None else " for more than two classes.")
             )
-        X = self._check(self, X, encoding)
+        X = self._check(self._as_of(fitted.columns), X, encoding)
         check_consistent_rows(X, y)
         weight = check_sample_weight(sample_weight, len(y))
         target, weight = self._encode_target(y, weight, fitted.coding)
@@ -186,13 +186,13 @@ class DrawsRegressor(WithDraws, FieldRegressor):
             )
         return replace(task, kind="levels", noise_field=self.noise_field, levels=levels)
 
-    def _same_task(self, before: Task) -> Task:
+    def _same_task(self, before: Task, target: NDArray[np.float64]) -> Task:
         if (before.kind == "levels") != (self.loss == "ordinal"):
             raise ValueError(
                 f"warm_start cannot go on with loss={self.loss!r}, which another one was before. "
                 "Fit anew with warm_start=False."
             )
-        return replace(super()._same_task(before), noise_field=self.noise_field)
+        return replace(super()._same_task(before, target), noise_field=self.noise_field)
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Expected target of each row.
@@ -218,9 +218,9 @@ class DrawsRegressor(WithDraws, FieldRegressor):
             If standard deviations are asked for, but another solver was used.
         """
         if not return_std:
-            return super().predict(X)
-        fitted = self._with_draws("return_std=True")
-        link: Any = fitted.model.draws and fitted.model.draws.link
+            combined, fitted = self._raw(X)
+            return _cut(fitted.model.loss.predict(combined), fitted)
+        fitted, link = self._need_draws("return_std=True")
         means, deviations = [], []
         for encoded, raw in self._by_draws(X, fitted):
             means.append(link.mean(raw))
@@ -249,11 +249,10 @@ class DrawsRegressor(WithDraws, FieldRegressor):
         ValueError
             If the model was not fitted by solver "gibbs", or coverage is no probability.
         """
-        fitted = self._with_draws("predict_interval")
+        fitted, link = self._need_draws("predict_interval")
         if not isinstance(coverage, Real) or not 0 < coverage < 1:
             raise ValueError(f"coverage must lie between 0 and 1, got {coverage!r}.")
         tails = (1 - float(coverage)) / 2, (1 + float(coverage)) / 2
-        link: Any = fitted.model.draws and fitted.model.draws.link
         parts = []
         for encoded, raw in self._by_draws(X, fitted):
             ends = [link.quantile(encoded, raw, tail) for tail in tails]
@@ -280,21 +279,21 @@ class DrawsRegressor(WithDraws, FieldRegressor):
         """
         check_is_fitted(self)
         fitted = self._fitted
-        link = fitted.model.draws and fitted.model.draws.link
+        link = None if fitted.model.draws is None else fitted.model.draws.link
         if not isinstance(link, OrdinalLink):
             raise ValueError("Only loss='ordinal' has levels; use predict_interval.")
         return np.concatenate([link.probabilities(raw) for _, raw in self._by_draws(X, fitted)])
 
-    def _with_draws(self, what: str) -> Learned:
-        """What was learned, by draws."""
+    def _need_draws(self, what: str) -> tuple[Learned, Any]:
+        """What was learned, and the link of its draws."""
         check_is_fitted(self)
-        fitted = self._fitted
-        if fitted.model.draws is None:
+        model = self._fitted.model
+        if model.draws is None:
             raise ValueError(
                 f"{what} needs the draws of solver='gibbs'; this model was fitted by "
-                f"{fitted.model.solver!r}."
+                f"{model.solver!r}."
             )
-        return fitted
+        return self._fitted, model.draws.link
 
     def _by_draws(self, X: Any, fitted: Learned) -> Iterator[tuple[Any, Raw]]:
         """Rows of X, in pieces, with raw predictions by all draws."""
@@ -302,6 +301,9 @@ class DrawsRegressor(WithDraws, FieldRegressor):
             yield from fitted.model.raw_by_draws(encoded, count_threads(self.n_jobs))
 
 
-def _cut(y: NDArray[np.float64], fitted: Learned) -> NDArray[np.float64]:
+def _cut(y: Any, fitted: Learned) -> Any:
+    """Predictions within the range; a sigmoid keeps those of other solvers there."""
     y_range = fitted.coding.task.y_range
-    return y if y_range is None else np.clip(y, *y_range)
+    if y_range is None or fitted.model.solver not in ("als", "gibbs"):
+        return y
+    return np.clip(y, *y_range)

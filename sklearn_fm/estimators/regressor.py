@@ -58,25 +58,27 @@ class FieldRegressor(RegressorMixin, BaseFieldEstimator):
         """Target as float64, and what it is."""
         target = check_regression_target(y)
         if before is not None:
-            return Coding(self._same_task(before.task)), target, weight
+            return Coding(self._same_task(before.task, target[weight > 0])), target, weight
         return Coding(self._make_task(target[weight > 0])), target, weight
 
-    def _same_task(self, before: Task) -> Task:
-        """The task of a fit that goes on."""
-        y_range = None if self.y_range is None else (float(self.y_range[0]), float(self.y_range[1]))
-        return replace(before, y_range=y_range)
+    def _same_task(self, before: Task, target: NDArray[np.float64]) -> Task:
+        """The task of a fit that goes on, given the target of rows that count."""
+        return replace(before, y_range=self._checked_range(target))
 
     def _make_task(self, target: NDArray[np.float64]) -> Task:
         """What is predicted, given the target of rows that count."""
+        return Task("numbers", y_range=self._checked_range(target))
+
+    def _checked_range(self, target: NDArray[np.float64]) -> tuple[float, float] | None:
         if self.y_range is None:
-            return Task("numbers")
+            return None
         low, high = self.y_range
-        if target.min() < low or target.max() > high:
+        if target.min(initial=high) < low or target.max(initial=low) > high:
             raise ValueError(
                 f"y holds values from {target.min():g} to {target.max():g}, outside "
                 f"y_range={self.y_range}. Widen the range."
             )
-        return Task("numbers", y_range=(float(low), float(high)))
+        return float(low), float(high)
 
     def _encode_target(
         self, y: Any, weight: NDArray[np.float64], coding: Coding
@@ -141,5 +143,4 @@ class FieldRegressor(RegressorMixin, BaseFieldEstimator):
         ndarray of shape (n_rows,)
         """
         raw, fitted = self._raw(X)
-        y, y_range = fitted.model.loss.predict(raw), fitted.coding.task.y_range
-        return y if y_range is None else np.clip(y, *y_range)
+        return fitted.model.loss.predict(raw)

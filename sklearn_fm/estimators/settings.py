@@ -36,9 +36,9 @@ class SharedParameters(BaseEstimator):
         the tables that occur, by the rule of that name; the shrinking that the
         penalties owe to the other rows is caught up when they occur next, or at the
         end of the epoch. "ftrl" is FTRL-proximal for the linear term and the bias and
-        Adagrad for the rest. "auto" is "lbfgs" for small data (unless a parameter that only
-        mini-batches can honour is set), "ftrl" if there is an `l1_linear`, else "adagrad"
-        for the tables; the dense layers are then trained by Adam.
+        Adagrad for the rest. "auto" is "ftrl" if there is an `l1_linear`, "lbfgs" for small
+        data (unless a parameter that belongs to mini-batches is set), else "adagrad" for the
+        tables; the dense layers are then trained by Adam.
     learning_rate : float or None
         Step size for the tables; None for the solver's own: 1.5 / n_fields, 0.2 at most
         (0.05 for MFRegressor), for "adagrad" and "ftrl", 0.001 for "adam", 0.1 for "sgd".

@@ -27,7 +27,7 @@ __all__ = ["COMPILE", "INLINE", "as_layout"]
 #: Without "fastmath": it lets a sum depend on how a loop was unrolled, hence on how many columns a
 #: thread has.
 COMPILE: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
-INLINE: dict[str, Any] = COMPILE | {"forceinline": True}
+INLINE: dict[str, Any] = {**COMPILE, "cache": False, "forceinline": True}
 
 T = TypeVar("T")
 #: Attributes of layouts that decide how a kernel is compiled.
@@ -96,8 +96,8 @@ def as_layout(layout: type[T]) -> type[T]:
     ----------
     layout : type
         Frozen dataclass with ``compiled``, the layout that stands for all of equal room, and
-        ``number`` and ``lanes``, the vector that kernels work with. An instance may name
-        attributes in ``sizes`` that are to be known at run time only.
+        ``number`` and ``lanes``, the vector that kernels work with, and ``sizes``, the names of
+        attributes that are to be known at run time only.
 
     Returns
     -------

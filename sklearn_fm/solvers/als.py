@@ -214,7 +214,7 @@ class ALSSolver:
         check_tables(spec, 6)
         module = spec.build()
         bias = np.average(y, weights=weight, keepdims=True)
-        StartValues(spec, bias, seed, before=before)(module)
+        StartValues(spec, bias, seed, before=before, device=problem.device)(module)
         start = Descent(float(module.bias.detach()[0]), read_module(module))
         given = spec.defaults(mean_fields(problem.rows)).priors
         relaxed = tuple(name for name in given if options.l2[name] == "auto")

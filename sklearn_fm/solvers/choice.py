@@ -19,6 +19,7 @@ __all__ = ["SOLVERS", "Choice", "choose"]
 # L-BFGS is the choice where a pass over all rows costs a few milliseconds.
 _SMALL_ENTRIES = 100_000
 _SMALL_WEIGHTS = 1_000_000
+_OF_BLOCKS = ("als", "gibbs")
 
 
 _ALL: tuple[Solver, ...] = (
@@ -69,7 +70,7 @@ def choose(problem: Problem, before: Fitted | None = None) -> Choice:
         )
     solver = SOLVERS[name]
     refusal = (
-        _refused_options(problem)
+        _refused_options(problem, name)
         or solver.refuses(problem)
         or _refused_change(problem, name, before)
     )
@@ -86,7 +87,7 @@ def _automatic(problem: Problem) -> tuple[str, str]:
         return "ftrl", "l1_linear asks for weights of exactly 0"
     needs = _needs_batches(problem)
     if needs:
-        return "adagrad", f"{needs} needs mini-batches"
+        return "adagrad", f"{needs} calls for mini-batches"
     n_rows, n_columns = problem.rows.shape
     # A model that reads fields spreads the rows of a sparse matrix out to all columns.
     spread = "fields" in problem.spec.model_class.reads
@@ -105,9 +106,14 @@ def _automatic(problem: Problem) -> tuple[str, str]:
     return "lbfgs", f"{few} are few enough to take all rows at once"
 
 
-def _refused_options(problem: Problem) -> str | None:
-    """Why the model has no use for a choice of the user."""
+def _refused_options(problem: Problem, name: str) -> str | None:
+    """Why the model or the solver has no use for a choice of the user."""
     options, model = problem.options, problem.spec.model_class.__name__
+    if options.l1_linear and name not in ("ftrl", *_OF_BLOCKS):
+        return (
+            f"l1_linear={options.l1_linear} needs solver='ftrl' (or 'auto'), which alone has "
+            f"exact zeros; got solver={name!r}."
+        )
     if "linear" in problem.spec.tables():
         return None
     given = {"l2_linear": options.l2_linear != "auto", "l1_linear": options.l1_linear > 0}
@@ -125,21 +131,25 @@ def _refused_change(problem: Problem, name: str, before: Fitted | None) -> str |
     """Why the fit before is no start for this one: links and widths must agree."""
     if before is None:
         return None
-    blocks = {"als", "gibbs"}
-    of_blocks = {solver in blocks for solver in (before.solver, name)}
+    of_blocks = {solver in _OF_BLOCKS for solver in (before.solver, name)}
     if len(of_blocks) > 1 or (before.solver, name) == ("gibbs", "als"):
         return (
             f"warm_start cannot go on from solver={before.solver!r} with {name!r}: weights "
             "mean different things to them. Fit anew with warm_start=False; only 'gibbs' goes "
             "on from 'als'."
         )
-    wanted = problem.spec.arguments["embedding_dim"]
-    width = before.spec.arguments["embedding_dim"] // before.spec.n_outputs
-    if name in blocks and width != wanted:
-        return (
-            f"warm_start goes on with vectors of width {width}, but embedding_dim is now "
-            f"{wanted}. Fit anew with warm_start=False."
-        )
+    then, now = dict(before.spec.arguments), dict(problem.spec.arguments)
+    if before.solver == "gibbs":  # whose outputs have vectors side by side
+        then["embedding_dim"] //= before.spec.n_outputs
+    if name not in _OF_BLOCKS:  # which cut predictions off, and so may cut elsewhere now
+        then["y_range"], now["y_range"] = before.task.y_range, problem.task.y_range
+    for parameter in now.keys() - {"init_scale"}:
+        if then[parameter] != now[parameter]:
+            return (
+                f"A fit that goes on keeps its module, of {parameter}={then[parameter]!r}, but "
+                f"{parameter} is now {now[parameter]!r}. Set it back, or fit anew with "
+                "warm_start=False."
+            )
     return None
 
 

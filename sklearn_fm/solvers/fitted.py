@@ -65,7 +65,8 @@ class Fitted:
     spec : ModelSpec
         Which module.
     weights : dict of ndarray
-        Parameters and buffers of the module by name; views of its memory once it is built.
+        Parameters and buffers of the module by name; once it is built, views of its memory, or
+        nothing where that is not the CPU's.
     task : Task
         What is predicted.
     loss : Loss
@@ -128,6 +129,8 @@ class Fitted:
     def _build(self, device: torch.device) -> FieldModel:
         with _BUILDING:
             if "_module" not in vars(self):
+                if device.type == "mps" and self.weights["bias"].dtype == np.float64:
+                    device = _cpu()  # which alone has such numbers
                 module = self.spec.build("meta")
                 state = {name: torch.from_numpy(_own(a)) for name, a in self.weights.items()}
                 module.load_state_dict(state, assign=True)
@@ -138,15 +141,15 @@ class Fitted:
     def _keep(self, module: FieldModel) -> None:
         """Hold a module whose memory the weights are views of."""
         vars(self)["_module"] = module
-        for name, value in module.state_dict().items():
-            self.weights[name] = value.detach().cpu().numpy()
+        self.weights.clear()
+        if module.bias.device.type == "cpu":
+            self.weights.update(_as_arrays(module))
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(vars(self))
         module = state.pop("_module", None)
         if module is not None:  # the user may have changed it
-            values = module.state_dict().items()
-            state["weights"] = {name: value.detach().cpu().numpy() for name, value in values}
+            state["weights"] = _as_arrays(module)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -228,6 +231,10 @@ def fitted_module(module: FieldModel, **values: Any) -> Fitted:
 
 
 _BUILDING = threading.Lock()
+
+
+def _as_arrays(module: FieldModel) -> dict[str, NDArray[Any]]:
+    return {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
 
 
 def _own(array: NDArray[Any]) -> NDArray[Any]:

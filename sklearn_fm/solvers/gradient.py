@@ -32,11 +32,6 @@ class GradientSolver:
     def refuses(self, problem: Problem) -> str | None:
         """As `Solver.refuses`."""
         options = problem.options
-        if options.l1_linear and self.name != "ftrl":
-            return (
-                f"l1_linear={options.l1_linear} needs solver='ftrl' (or 'auto'), which alone has "
-                f"exact zeros; got solver={self.name!r}."
-            )
         if self.name == "ftrl" and options.learning_rate_schedule != "constant":
             return (
                 "solver='ftrl' weighs the gradients of all steps by one learning rate, so "

@@ -40,11 +40,6 @@ class LBFGSSolver:
     def refuses(self, problem: Problem) -> str | None:
         """As `Solver.refuses`."""
         options = problem.options
-        if options.l1_linear:
-            return (
-                f"l1_linear={options.l1_linear} needs solver='ftrl' (or 'auto'), which alone has "
-                f"exact zeros; got solver={self.name!r}."
-            )
         if problem.one_pass or options.callbacks or problem.spec.defaults(1.0).needs_batches:
             return (
                 "solver='lbfgs' minimizes one fixed objective over all rows, so it has no "

@@ -144,6 +144,7 @@ class Options:
     l1_linear: float = 0.0
     l2_dense: float = 0.0
     learning_rate_dense: float = 0.001
+    freeze_pretrained: bool = False
     initial_accumulator: float = 0.1
     unknown_dropout: float = 0.0
     gradient_clip: float | None = None
@@ -179,7 +180,6 @@ class Pretrained(NamedTuple):
 
     rows: NDArray[np.int64]  # indices that have one
     vectors: NDArray[np.float32]  # (n, embedding_dim)
-    frozen: bool  # whether training leaves them as they are
 
 
 @dataclass(frozen=True)
@@ -230,6 +230,11 @@ class Problem:
     find_pretrained: Callable[[], Pretrained] | None = None
     one_pass: bool = False
     on_epoch: Callable[[Callable[[], Any]], bool] | None = None
+
+    @property
+    def mean_weight(self) -> float:
+        """Mean weight of the rows that have one."""
+        return float(self.weight.sum()) / np.count_nonzero(self.weight)
 
     @property
     def is_on_disk(self) -> bool:

@@ -33,6 +33,7 @@ __all__ = ["Start", "StartValues", "check_tables", "learning_rate", "stops_early
 _STOP_EARLY_ROWS = 1_000
 #: Copies of the tables that a solver holds: weights, its state, the best weights.
 _COPIES = {"adagrad": 2, "sgd": 2, "ftrl": 3, "adam": 4, "lbfgs": 2 * 25}
+_CPU = torch.device("cpu")
 _DENSE_COPIES = 4  # weights, gradients and two moments
 
 
@@ -48,17 +49,20 @@ class StartValues:
         Raw prediction of least loss if it must be the same for all rows.
     seed : int
         Of the values drawn.
-    pretrained : Pretrained or None
-        Vectors brought along.
+    find_pretrained : callable or None
+        Gives vectors brought along, for what is drawn.
     before : Fitted or None
         Whose weights to start from; rows for categories that are new since are drawn.
+    device : torch.device
+        Where the module before goes if it is not built yet.
     """
 
     spec: ModelSpec
     bias: NDArray[np.float64]
     seed: int
-    pretrained: Pretrained | None = None
+    find_pretrained: Callable[[], Pretrained] | None = None
     before: Fitted | None = None
+    device: torch.device = _CPU
 
     def __call__(self, module: FieldModel) -> None:
         """Set all weights.
@@ -71,7 +75,7 @@ class StartValues:
         if self.before is None:
             self._draw(module, self.bias, self.seed)
             return
-        old = self.before.module()
+        old = self.before.module(lambda: self.device)
         if old.schema == module.schema:
             module.load_state_dict(old.state_dict())
             return
@@ -89,8 +93,8 @@ class StartValues:
         module.reset_parameters(torch.Generator().manual_seed(seed))
         with torch.no_grad():
             module.bias.copy_(torch.from_numpy(np.array(bias)))
-            if self.pretrained is not None:
-                rows, vectors = (torch.from_numpy(part) for part in self.pretrained[:2])
+            if self.find_pretrained is not None:
+                rows, vectors = map(torch.from_numpy, self.find_pretrained())
                 weight = module.embedding.weight
                 n_times = weight.shape[1] // vectors.shape[1]  # one for each partner field
                 weight[rows] = vectors.repeat(1, n_times).to(weight)
@@ -169,20 +173,21 @@ class Start:
         """
         target, weight, rng = problem.target, problem.weight, problem.rng
         total = float(weight.sum())
-        mean_weight = total / np.count_nonzero(weight)
+        mean_weight = problem.mean_weight
         loss = problem.task.make_loss(target, weight) if before is None else before.loss
         spec = problem.spec if before is None else before.spec.under(problem.spec.schema)
         seen = total + (before.seen_weight if before is not None and problem.one_pass else 0.0)
         plan = _make_plan(problem, spec, before, solver, mean_weight, seen / total)
         generator = torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
         seed = generator.initial_seed()
-        check_tables(spec, _COPIES[solver])
+        if before is None or before.spec.schema != spec.schema:
+            check_tables(spec, _COPIES[solver])
         module = spec.build().to(device, dtype)
-        pretrained = None if problem.find_pretrained is None else problem.find_pretrained()
-        fill = StartValues(spec, loss.best_constant(target, weight), seed, pretrained, before)
+        bias, find = loss.best_constant(target, weight), problem.find_pretrained
+        fill = StartValues(spec, bias, seed, find, before, problem.device)
         fill(module)
-        if pretrained is not None and pretrained.frozen:
-            module.frozen_rows = torch.from_numpy(pretrained.rows).to(device)
+        if find is not None and problem.options.freeze_pretrained:
+            module.frozen_rows = torch.from_numpy(find().rows).to(device)
         as_rows: dict[str, Any] = {
             "positional": "fields" in module.reads,
             "dtype": dtype,
@@ -275,8 +280,7 @@ class Start:
         history = trained.history
         names = [name for name in self.plan.relaxed if f"l2_{name}" in history]
         if names and trained.n_epochs:
-            last, weight = history.iloc[trained.n_epochs - 1], self.problem.weight
-            mean = float(weight.sum() / np.count_nonzero(weight))
+            last, mean = history.iloc[trained.n_epochs - 1], self.problem.mean_weight
             found.update({name: float(last[f"l2_{name}"]) * mean for name in names})
         return found
 

@@ -33,15 +33,13 @@ _KERNEL_NUMBERS = 2**20
 _THREAD_ENTRIES = 2**17  # entries that are worth a thread
 
 
-def pack_tables(model: FieldModel, solver: str = "none") -> FieldModel:
+def pack_tables(model: FieldModel) -> FieldModel:
     """Lay a model's tables out for the kernels, where they can be used.
 
     Parameters
     ----------
     model : FieldModel
         Changed in place, unless it was packed before.
-    solver : str, default="none"
-        Whose state the rows shall have room for.
 
     Returns
     -------
@@ -52,7 +50,7 @@ def pack_tables(model: FieldModel, solver: str = "none") -> FieldModel:
         from .packing import can_pack, find_packed, pack
 
         if can_pack(model) and find_packed(model) is None:
-            pack(model, solver)
+            pack(model)
     return model
 
 

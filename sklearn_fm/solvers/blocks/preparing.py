@@ -71,7 +71,8 @@ def is_factorization_machine(problem: Problem) -> bool:
     -------
     bool
     """
-    return not problem.spec.arguments.get("hidden_layer_sizes", ())
+    spec = problem.spec
+    return spec.model_class.fused == "fm" and not spec.arguments.get("hidden_layer_sizes", ())
 
 
 def in_order(problem: Problem) -> Problem:

@@ -6,7 +6,7 @@ The sampler itself is in ``chain``; what predictions come of the draws, in ``lin
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import joblib
@@ -36,7 +36,7 @@ from .links import make_link
 from .posterior import Posterior
 from .refit import redraw
 
-__all__ = ["GibbsSolver", "redraw_categories"]
+__all__ = ["GibbsSolver", "publish", "redraw_categories"]
 
 _MOST_R_HAT = 1.1
 _MOST_MORE = 10  # times the sweeps so far that a warning asks for
@@ -86,7 +86,7 @@ class _Sampling:
         loss = problem.task.make_loss(target, weight, ranged=False)
         self.loss = loss if before is None else before.loss
         self.schema = problem.spec.schema
-        check_tables(problem.spec, 16)  # the least number of draws
+        check_tables(_wide(problem.spec), 16)  # the least number of draws
         self.generator = np.random.default_rng(self.seed)
         self.past = before.draws if before is not None else None
         if self.past is not None:  # the same numbers again would couple the chain to its past
@@ -115,7 +115,7 @@ class _Sampling:
         elif before is not None:
             spec = before.spec.under(self.schema)
             module = spec.build()
-            StartValues(spec, np.zeros(1), self.seed, before=before)(module)
+            StartValues(spec, np.zeros(1), self.seed, before=before, device=problem.device)(module)
             first.write(read_module(module)[design.indices])
         else:
             for table in tables:
@@ -240,12 +240,18 @@ def publish(
     """
     bias = posterior.values["bias"][-1]
     dim = posterior.tables.shape[3] - 1
-    arguments = {**spec.arguments, "embedding_dim": len(bias) * dim}
-    spec = ModelSpec(spec.model_class, posterior.schema, len(bias), arguments)
+    arguments = {**spec.arguments, "embedding_dim": dim}
+    spec = _wide(ModelSpec(spec.model_class, posterior.schema, len(bias), arguments))
     module = spec.build()
     StartValues(spec, bias, seed)(module)
     write_module(module, posterior.tables[-1][:, posterior.positions], bias)
     return fitted_module(module, spec=spec, draws=Draws(posterior, **draws), **values)
+
+
+def _wide(spec: ModelSpec) -> ModelSpec:
+    """Module in which each of several outputs has vectors of its own, side by side."""
+    width = spec.arguments["embedding_dim"] * spec.n_outputs
+    return replace(spec, arguments={**spec.arguments, "embedding_dim": width})
 
 
 def redraw_categories(
