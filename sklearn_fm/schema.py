@@ -227,6 +227,14 @@ class FieldSchema:
         # What is derived would outweigh the rest in a pickle.
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Of all fields; caches by schema would work it out for each prediction."""
+        return hash(tuple(getattr(self, field.name) for field in fields(self)))
+
     @cached_property
     def has_columns(self) -> bool:
         """Whether the fields are the columns of a sparse matrix, under one name."""

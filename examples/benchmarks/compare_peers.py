@@ -7,7 +7,7 @@
 
 `pip install '.[benchmarks]'` brings the packages; one that is absent is listed and left out.
 Every model has its defaults (torch loops: what their docstrings say) and runs in a process of
-its own, one after the other; repeats are interleaved, so that noise of the block_table hits all.
+its own, one after the other; repeats are interleaved, so that noise of the machine hits all.
 """
 
 from __future__ import annotations
@@ -323,7 +323,7 @@ def main() -> None:
     options = parse()
     entrants = {e.pip: e for task in options.tasks for e in pick(options, task)[0]}
     versions = ", ".join(entrant.version for entrant in entrants.values())
-    print(f"{platform.processor() or platform.block_table()}, {os.cpu_count()} cores; {versions}")
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; {versions}")
     print(f"{options.repeats} repeat(s), {options.searches} search(es) for the best epoch")
     with tempfile.TemporaryDirectory(prefix="compare_peers_") as scratch:
         if options.scaling:

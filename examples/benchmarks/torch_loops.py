@@ -20,7 +20,7 @@ PREDICT_BATCH = 8192
 
 
 class FMModule(nn.Module):
-    """Factorization block_table over one shared table, with an MLP if `hidden` is not empty."""
+    """Factorization machine over one shared table, with an MLP if `hidden` is not empty."""
 
     def __init__(self, schema: FieldSchema, embedding_dim: int, hidden: tuple[int, ...]) -> None:
         super().__init__()

@@ -22,6 +22,7 @@ from ..training.fitting import Plan, Trained
 from ..training.loading import make_rows
 from ..training.losses import Loss
 from ..training.options import StepOptions
+from ..training.prediction import pack_tables
 from ..training.rows import Rows
 from ..training.rules import ROW_RULES
 from .fitted import Fitted, fitted_module
@@ -186,6 +187,7 @@ class Start:
         bias, find = loss.best_constant(target, weight), problem.find_pretrained
         fill = StartValues(spec, bias, seed, find, before, problem.device)
         fill(module)
+        pack_tables(module, solver)  # for a moment tables are held twice: before rows are, too
         if find is not None and problem.options.freeze_pretrained:
             module.frozen_rows = torch.from_numpy(find().rows).to(device)
         as_rows: dict[str, Any] = {

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..data.array import FieldArray
 from ..kernels.sgd.layout import Layout
 from ..kernels.sgd.step import Entries, Fields
 from ..models.contract import FieldModel
@@ -153,15 +154,13 @@ def _make_fields(schema: FieldSchema, pair_slots: bool, has_linear: bool) -> Fie
     )
 
 
-def flat_entries(
-    indices: NDArray[np.integer], values: NDArray[np.float32], model: FieldModel
-) -> Entries:
+def flat_entries(encoded: FieldArray, model: FieldModel) -> Entries:
     """Rows of equal length as flat entries.
 
     Parameters
     ----------
-    indices, values : ndarray of shape (n_rows, n_slots)
-        C-contiguous, or values of one number broadcast.
+    encoded : FieldArray of shape (n_rows, n_columns)
+        Encoded rows.
     model : FieldModel
         Whose fields they are.
 
@@ -174,17 +173,16 @@ def flat_entries(
     ValueError
         If rows have other slots than the schema of the model.
     IndexError
-        If an index is no row of its tables.
+        If an index may be no row of its tables.
     """
+    indices, values = encoded.indices_and_values()
     if indices.shape[1] != model.schema.n_slots:
         raise ValueError(
             f"The model's schema has {model.schema.n_slots} slots, but rows have "
             f"{indices.shape[1]}. Encode rows and build the model by the same schema."
         )
-    # As unsigned numbers, negative indices are the largest: one pass tells of both ends.
-    unsigned = indices.view(np.dtype(f"u{indices.itemsize}"))
-    if indices.size and unsigned.max() >= len(model.embedding.weight):
-        check_indices(int(indices.min()), int(indices.max()), model)
+    # Codes lie within the vocabularies of their schema, so no index reaches beyond its table.
+    check_indices(0, encoded.require_schema().table_size - 1, model)
     return _rectangle(indices, values, model)
 
 

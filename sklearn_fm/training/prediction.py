@@ -33,13 +33,15 @@ _KERNEL_NUMBERS = 2**20
 _THREAD_ENTRIES = 2**17  # entries that are worth a thread
 
 
-def pack_tables(model: FieldModel) -> FieldModel:
+def pack_tables(model: FieldModel, solver: str = "none") -> FieldModel:
     """Lay a model's tables out for the kernels, where they can be used.
 
     Parameters
     ----------
     model : FieldModel
         Changed in place, unless it was packed before.
+    solver : str, default="none"
+        Whose state the rows shall have room for.
 
     Returns
     -------
@@ -50,7 +52,7 @@ def pack_tables(model: FieldModel) -> FieldModel:
         from .packing import can_pack, find_packed, pack
 
         if can_pack(model) and find_packed(model) is None:
-            pack(model)
+            pack(model, solver)
     return model
 
 
@@ -116,7 +118,7 @@ def predict_encoded(
 
         packed = find_packed(model)
         if packed is not None:
-            entries = flat_entries(*encoded.indices_and_values(), model)
+            entries = flat_entries(encoded, model)
             return _by_kernels(model, *packed, entries, np.arange(len(encoded)), n_threads)
     rows = make_rows(
         encoded,

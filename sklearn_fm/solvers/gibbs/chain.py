@@ -59,7 +59,7 @@ class Chain:
     Attributes
     ----------
     block_tables : sequence of BlockTable
-        Weights, one block_table per raw prediction of a row.
+        Weights, one table of blocks per raw prediction of a row.
     likelihood : Likelihood
         Targets.
     hyperpriors : sequence of Hyperprior
