@@ -53,6 +53,9 @@ class FieldSchema:
         Every field has its own, of its name, when empty.
     linear : tuple of bool, default=()
         Whether each field takes part in the linear term; all do when empty.
+    ordered : tuple of int, default=()
+        How many codes of each field, from 0 on, stand in an order, as the bins of a number do but
+        for that of missing ones; none when empty.
 
     Raises
     ------
@@ -76,12 +79,14 @@ class FieldSchema:
     poolings: tuple[str, ...] = ()
     vocabularies: tuple[str, ...] = ()
     linear: tuple[bool, ...] = ()
+    ordered: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         n_fields = len(self.names)
         defaults = {
             "slots": (1,) * n_fields,
             "linear": (True,) * n_fields,
+            "ordered": (0,) * n_fields,
             "poolings": ("sum",) * n_fields,
             "vocabularies": self.names,
         }
@@ -124,6 +129,11 @@ class FieldSchema:
             raise ValueError(
                 f"Field {name!r} has vocabulary size {size}: a numeric field owns exactly "
                 "one row of the table per slot, as columns do, any other field at least one."
+            )
+        if self.ordered[f] and (kind != "binned" or self.ordered[f] >= size):
+            raise ValueError(
+                f"Field {name!r} has {self.ordered[f]} codes in order: only a binned field has any, "
+                f"and less than its vocabulary size, {size}."
             )
         if kind == "numeric" and pooling != "sum":
             raise ValueError(f"The numeric field {name!r} is pooled by 'sum', not {pooling!r}.")
@@ -297,6 +307,13 @@ class FieldSchema:
             return ()
         return tuple(
             -1 if self.kinds[f] == "numeric" else self.offsets[f] for f in self.slot_fields
+        )
+
+    @cached_property
+    def ordered_rows(self) -> tuple[tuple[int, int], ...]:
+        """First index and number of rows whose codes stand in an order, for each such field."""
+        return tuple(
+            (self.offsets[f] + 1, count) for f, count in enumerate(self.ordered) if count > 1
         )
 
     @cached_property

@@ -47,6 +47,11 @@ class _CutEncoder(ColumnEncoder):
         """Rows of the table that the field owns: one for unknown and one per code."""
         return 1 + self._n_codes + (self._missing >= 0)
 
+    @property
+    def ordered(self) -> int:  # type: ignore[override]
+        """Codes of the pieces, which follow one another; that of missing comes after them."""
+        return self._n_codes
+
     def learn(self, values: Any, weight: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """Take note of the numbers of a column.
 

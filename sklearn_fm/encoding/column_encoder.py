@@ -30,7 +30,7 @@ class ColumnEncoder:
 
     Attributes
     ----------
-    kind, slots, pooling, linear, vocabulary_name, vocabulary_size
+    kind, slots, pooling, linear, ordered, vocabulary_name, vocabulary_size
         The field's entries in `FieldSchema`.
     n_rows, n_missing : float
         Weight of the rows learned from, and of those among them with nothing in the cell.
@@ -40,6 +40,7 @@ class ColumnEncoder:
     slots = 1
     pooling = "sum"
     linear = True
+    ordered = 0
 
     def __init__(self, name: str) -> None:
         self.name = name

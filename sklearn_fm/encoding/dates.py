@@ -40,6 +40,7 @@ class DateEncoder(ColumnEncoder):
     kind = property(lambda self: self.encoder.kind)
     slots = property(lambda self: self.encoder.slots)
     pooling = property(lambda self: self.encoder.pooling)
+    ordered = property(lambda self: self.encoder.ordered)
 
     @property
     def vocabulary_size(self) -> int:

@@ -512,6 +512,7 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
             poolings=tuple(encoder.pooling for encoder in encoders),
             vocabularies=tuple(encoder.vocabulary_name for encoder in encoders),
             linear=tuple(encoder.linear for encoder in encoders),
+            ordered=tuple(encoder.ordered for encoder in encoders),
         )
 
     def _forget_rare(self) -> None:

@@ -1,18 +1,18 @@
-"""Solver "lbfgs": all rows at once in float64, with validation, early stopping, a second run.
+"""Solver "lbfgs": all rows at once in float64, to the optimum, with priors chosen by validation.
 
-Deterministic and blind to the order of rows. The minimization itself is in ``training.full_batch``.
+Deterministic and blind to the order of rows. The minimization itself is in
+``training.full_batch``, the choice of priors in ``prior_path``.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ..models.contract import FieldModel
@@ -22,13 +22,19 @@ from ..training.full_batch import minimize_lbfgs
 from ..training.losses import Loss
 from ..training.net import DivergenceError
 from ..training.prediction import raw_predictions, weighted_loss
+from ..training.priors import Priors
 from ..training.rows import Rows
 from .fitted import Fitted, Outcome
 from .merging import merge_equal_rows
+from .prior_path import PriorPath, make_folds
 from .problem import Problem
 from .start import Start
 
 __all__ = ["LBFGSSolver", "train_lbfgs"]
+
+_CPU = torch.device("cpu")
+_N_FOLDS = 5
+_FEWEST_ROWS = 50  # with fewer, folds say little; the priors stay
 
 
 @dataclass(frozen=True)
@@ -56,18 +62,35 @@ class LBFGSSolver:
     def fit(self, problem: Problem, before: Fitted | None = None, reason: str = "") -> Outcome:
         """As `Solver.fit`."""
         problem = problem.at(*merge_equal_rows(problem.rows, problem.target, problem.weight))
-        device = torch.device("cpu")
-        start = Start.of(problem, before, self.name, reason, device=device, dtype=torch.float64)
+        start = Start.of(problem, before, self.name, reason, device=_CPU, dtype=torch.float64)
         trained = train_lbfgs(
-            start.module, start.loss, start.rows, start.plan, split=start.split, valid=start.valid
+            start.module,
+            start.loss,
+            start.rows,
+            start.plan,
+            _folds(start),
+            start.restart,
+            valid=start.valid,
         )
         warning = None
         if not trained.converged and trained.stopped_by is None:
             warning = (
-                f"lbfgs did not converge in max_epochs={problem.options.max_epochs} iterations. "
+                f"lbfgs did not converge in max_epochs={start.plan.max_epochs} iterations. "
                 "Raise max_epochs or tol, or strengthen the priors."
             )
         return Outcome(start.conclude(trained), trained.stopped_by, warning)
+
+
+def _folds(start: Start) -> list[tuple[Rows, Rows]]:
+    """Rows to train on and to validate on, to choose priors by; none where they stay."""
+    problem, rows = start.problem, start.rows
+    if start.valid is not None:
+        return [(rows, start.valid)]
+    if start.split is not None:
+        return [split_rows(rows, start.split)]
+    if problem.options.early_stopping is False or len(rows) < _FEWEST_ROWS:
+        return []
+    return [split_rows(rows, fold) for fold in make_folds(problem.target, _N_FOLDS, problem.rng)]
 
 
 def train_lbfgs(
@@ -75,8 +98,9 @@ def train_lbfgs(
     loss: Loss,
     rows: Rows,
     plan: Plan,
+    folds: list[tuple[Rows, Rows]],
+    restart: Callable[[], None],
     *,
-    split: tuple[NDArray[np.intp], NDArray[np.intp]] | None = None,
     valid: Rows | None = None,
 ) -> Trained:
     """Train by full-batch L-BFGS.
@@ -90,9 +114,12 @@ def train_lbfgs(
     rows : Rows
         All rows for training, in float64.
     plan : Plan
-        Penalties and stopping; an epoch is an iteration.
-    split : tuple of ndarray of int, default=None
-        Positions of the rows to train on and of those held out to stop early.
+        Penalties, which of them to choose, tolerance; an epoch is an iteration.
+    folds : list of (Rows, Rows)
+        Rows to train on and rows to validate on, for the choice of penalties; without any, they
+        stay.
+    restart : callable
+        Puts the model's start values back.
     valid : Rows, default=None
         Rows to watch that are no part of `rows`.
 
@@ -100,53 +127,48 @@ def train_lbfgs(
     -------
     Trained
     """
-    start = {name: value.clone() for name, value in model.state_dict().items()}
-    train = rows
-    if split is not None:
-        train, valid = split_rows(rows, split)
-    search = _Descent(model, loss, train, plan, valid)
-    search.run(plan.max_epochs)
-    if not (plan.refit and split is not None and search.n_epochs and search.stopped_by is None):
-        return search.outcome()
-    best = {name: value.clone() for name, value in model.state_dict().items()}
-    model.load_state_dict(start)
-    again = _Descent(model, loss, rows, plan, None)
-    again.run(search.n_epochs)
-    if again.stopped_by is not None:
-        model.load_state_dict(best)
-    outcome = again.outcome()
-    outcome.n_epochs = search.n_epochs
-    outcome.converged = True  # it was not meant to go to the end
-    phases = [
-        search.outcome().history.assign(phase="search"),
-        outcome.history.assign(phase="refit"),
-    ]
-    outcome.history = pd.concat(phases, ignore_index=True)
+    options = plan.options
+    # A precision that is given means what LogisticRegression's does; one that is left to us
+    # takes neighbouring bins for alike.
+    priors = Priors(options.l2_linear, options.l2_embedding, options.l2_dense, plan.relaxed)
+    search = pd.DataFrame()
+    if folds and plan.relaxed and plan.max_epochs:
+        path = PriorPath(model, loss, folds, priors, plan, restart)
+        try:
+            priors = path.search()
+        except KeyboardInterrupt as stop:
+            return Trained(path.history.assign(phase="search"), 0, stopped_by=stop)
+        search = path.history.assign(phase="search")
+        restart()
+    descent = _Descent(model, loss, rows, priors, plan, valid)
+    descent.run(plan.max_epochs)
+    outcome = descent.outcome()
+    outcome.history = pd.concat([search, outcome.history.assign(phase="fit")], ignore_index=True)
+    outcome.priors = {name: getattr(priors, name) for name in plan.relaxed}
     return outcome
 
 
 class _Descent:
-    """One run of L-BFGS with its record and the best weights so far."""
+    """One run of L-BFGS on all rows, with its record."""
 
     def __init__(
-        self, model: FieldModel, loss: Loss, rows: Rows, plan: Plan, valid: Rows | None
+        self,
+        model: FieldModel,
+        loss: Loss,
+        rows: Rows,
+        priors: Priors,
+        plan: Plan,
+        valid: Rows | None,
     ) -> None:
-        self.model, self.loss, self.rows, self.plan, self.valid = model, loss, rows, plan, valid
+        self.model, self.loss, self.rows, self.priors = model, loss, rows, priors
+        self.plan, self.valid = plan, valid
         self.records: list[dict[str, float]] = []
-        self.best_loss = math.inf
-        self.best_epoch = 0
-        self.best_state: dict[str, torch.Tensor] = {}
         self.converged = True
         self.stopped_by: BaseException | None = None
         self._clock = time.perf_counter()
 
-    @property
-    def n_epochs(self) -> int:
-        """Iterations behind the weights that are kept."""
-        return self.best_epoch if self.best_state else len(self.records)
-
     def run(self, max_epochs: int) -> None:
-        """Minimize, and leave the model at the best weights."""
+        """Minimize."""
         if not max_epochs:
             return
         start = {name: value.clone() for name, value in self.model.state_dict().items()}
@@ -157,9 +179,7 @@ class _Descent:
                 self.model,
                 self.loss,
                 self.rows,
-                l2_linear=self.plan.options.l2_linear,
-                l2_embedding=self.plan.options.l2_embedding,
-                l2_dense=self.plan.options.l2_dense,
+                self.priors,
                 max_iter=max_epochs,
                 tolerance=self.plan.tolerance,
                 report=self._report,
@@ -176,14 +196,14 @@ class _Descent:
             self.stopped_by = stop
         finally:
             self._bar.close()
-        if self.best_state:
-            self.model.load_state_dict(self.best_state)
 
     def outcome(self) -> Trained:
         """What the run came to."""
         columns = None if self.records else ["epoch", "train_loss", "seconds"]
         history = pd.DataFrame(self.records, columns=columns).assign(learning_rate=math.nan)
-        return Trained(history, self.n_epochs, converged=self.converged, stopped_by=self.stopped_by)
+        history = history.assign(l2_linear=self.priors.linear, l2_embedding=self.priors.embedding)
+        n_epochs = len(self.records)
+        return Trained(history, n_epochs, converged=self.converged, stopped_by=self.stopped_by)
 
     def _constant_loss(self) -> float:
         raw = self.model.bias.detach().expand(len(self.rows), -1).numpy()
@@ -206,11 +226,4 @@ class _Descent:
         self._bar.set_postfix({k: v for k, v in record.items() if k.endswith("_loss")})
         if self.plan.verbose == 1:
             print_record(record)
-        stop = self.plan.on_epoch is not None and self.plan.on_epoch(self.model)
-        if self.valid is None or self.plan.patience is None:
-            return stop
-        if record["valid_loss"] < self.best_loss:
-            self.best_loss, self.best_epoch = record["valid_loss"], len(self.records)
-            state = self.model.state_dict()
-            self.best_state = {name: value.clone() for name, value in state.items()}
-        return stop or len(self.records) - self.best_epoch >= self.plan.patience
+        return self.plan.on_epoch is not None and self.plan.on_epoch(self.model)

@@ -277,14 +277,10 @@ class Start:
         )
 
     def _found_priors(self, trained: Trained) -> dict[str, float]:
-        """Precisions that early stopping picked, and those found before where it picked none."""
+        """Precisions that the training chose, and those found before where it chose none."""
         found = {} if self.before is None else dict(self.before.priors)
-        history = trained.history
-        names = [name for name in self.plan.relaxed if f"l2_{name}" in history]
-        if names and trained.n_epochs:
-            last, mean = history.iloc[trained.n_epochs - 1], self.problem.mean_weight
-            found.update({name: float(last[f"l2_{name}"]) * mean for name in names})
-        return found
+        mean = self.problem.mean_weight
+        return found | {name: value * mean for name, value in trained.priors.items()}
 
 
 def stops_early(problem: Problem, solver: str) -> bool:

@@ -72,6 +72,8 @@ class Trained:
         A `DivergenceError` or the KeyboardInterrupt of a Ctrl-C; weights are the last good.
     stepper_state : dict or None
         What a later training needs to go on, if the plan asked to keep it.
+    priors : dict of str to float
+        Precisions that the training chose itself, by name.
     """
 
     history: pd.DataFrame
@@ -79,6 +81,7 @@ class Trained:
     converged: bool = True
     stopped_by: BaseException | None = None
     stepper_state: dict[str, Any] | None = None
+    priors: dict[str, float] = field(default_factory=dict)
 
 
 def train_gradient(
@@ -167,7 +170,19 @@ def train_gradient(
         if isinstance(failed, DivergenceError):
             restart()
     state = net.stepper_.state() if plan.keep_state else None
-    return Trained(history, n_epochs, stopped_by=stopped_by, stepper_state=state)
+    return Trained(
+        history,
+        n_epochs,
+        stopped_by=stopped_by,
+        stepper_state=state,
+        priors=_picked_priors(history, n_epochs, plan),
+    )
+
+
+def _picked_priors(history: pd.DataFrame, n_epochs: int, plan: Plan) -> dict[str, float]:
+    """Precisions of the epoch that early stopping picked."""
+    names = [name for name in plan.relaxed if f"l2_{name}" in history and n_epochs]
+    return {name: float(history[f"l2_{name}"].iloc[n_epochs - 1]) for name in names}
 
 
 def split_rows(rows: Rows, split: tuple[NDArray[np.intp], NDArray[np.intp]]) -> tuple[Rows, Rows]:
