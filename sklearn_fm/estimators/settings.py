@@ -227,7 +227,7 @@ class MLPParameters:
     activation: str = "relu"
     dropout: float = 0.0
     batch_norm: bool = False
-    l2_dense: float = 10.0
+    l2_dense: float | Literal["auto"] = "auto"
     learning_rate_dense: float = 0.001
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -235,7 +235,7 @@ class MLPParameters:
         "activation": [StrOptions(set(ACTIVATIONS))],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "batch_norm": ["boolean"],
-        "l2_dense": [Interval(Real, 0, None, closed="left")],
+        "l2_dense": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "learning_rate_dense": [Interval(Real, 0, None, closed="neither")],
     }
 

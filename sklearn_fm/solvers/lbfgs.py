@@ -25,7 +25,7 @@ from ..training.prediction import raw_predictions, weighted_loss
 from ..training.priors import Priors
 from ..training.rows import Rows
 from .fitted import Fitted, Outcome
-from .merging import merge_equal_rows
+from .merging import group_equal_features, merge_equal_rows
 from .prior_path import PriorPath, make_folds
 from .problem import Problem
 from .start import Start
@@ -34,7 +34,7 @@ __all__ = ["LBFGSSolver", "train_lbfgs"]
 
 _CPU = torch.device("cpu")
 _N_FOLDS = 5
-_FEWEST_ROWS = 50  # with fewer, folds say little; the priors stay
+_FEWEST_ROWS = 50  # of different features; with fewer, folds say little, and the priors stay
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,15 @@ def _folds(start: Start) -> list[tuple[Rows, Rows]]:
         return [(rows, start.valid)]
     if start.split is not None:
         return [split_rows(rows, start.split)]
-    if problem.options.early_stopping is False or len(rows) < _FEWEST_ROWS:
+    if problem.options.early_stopping is False:
         return []
-    return [split_rows(rows, fold) for fold in make_folds(problem.target, _N_FOLDS, problem.rng)]
+    # Merged rows of equal features but another target would give each other away, the wrong way
+    # round; together they also keep a weight of 2 and a row twice the same.
+    group = group_equal_features(problem.rows)
+    if group.max() + 1 < _FEWEST_ROWS:
+        return []
+    folds = make_folds(group, problem.target, _N_FOLDS, problem.rng)
+    return [split_rows(rows, fold) for fold in folds]
 
 
 def train_lbfgs(

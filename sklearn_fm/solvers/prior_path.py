@@ -19,32 +19,36 @@ from numpy.typing import NDArray
 from ..models.contract import FieldModel
 from ..training.callbacks import print_record
 from ..training.fitting import Plan
-from ..training.full_batch import linear_predictions, minimize_lbfgs
+from ..training.full_batch import is_plain_fm, linear_predictions, minimize_lbfgs
 from ..training.losses import Loss
-from ..training.prediction import raw_predictions, weighted_loss
+from ..training.prediction import raw_predictions
 from ..training.priors import Priors
 from ..training.rows import Rows
 
 __all__ = ["PriorPath", "make_folds"]
 
-#: Strengths tried, in units of the start.
-_STRENGTHS = {
-    "linear": (4.0, 1.0, 1 / 4, 1 / 16, 1 / 64, 1 / 256),
-    "embedding": (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32),
-}
-_WORSE = 2  # strengths in a row without a gain that end a path
-# Strength a priori: log-normal around this one, with this standard deviation of the logarithm.
+#: Strengths tried, in units of the start, from strong to weak.
+_OF_LINEAR = (4.0, 1.0, 1 / 4, 1 / 16, 1 / 64, 1 / 256)
+_OF_PAIRS = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32)
+_OF_DEEP = (1.0, 1 / 4, 1 / 8, 1 / 16, 1 / 32)
+# Strength of the linear term's prior a priori: log-normal around this one, with this standard
+# deviation of the logarithm. With few rows, the validation loss of a few of them decides nothing.
 _LIKELY, _SPREAD = 1 / 4, math.log(2)
-_GAIN = 0.1  # in log-likelihood, that a weaker prior must bring
+_MAX_ITER = 100  # a validation loss is known well before a fit has converged
 
 
 def make_folds(
-    target: NDArray[np.float64], n_folds: int, rng: np.random.RandomState
+    group: NDArray[np.intp],
+    target: NDArray[np.float64],
+    n_folds: int,
+    rng: np.random.RandomState,
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Divide rows for cross-validation, so that all parts have all targets in equal shares.
 
     Parameters
     ----------
+    group : ndarray of shape (n_rows,)
+        Rows of one number, 0, 1, ..., stay together.
     target : ndarray of shape (n_rows,)
         Numbers or classes.
     n_folds : int
@@ -57,9 +61,11 @@ def make_folds(
     list of tuple of ndarray of int
         Positions of the rows to train on and of those to validate on, ascending.
     """
-    order = np.lexsort((rng.random_sample(len(target)), target))
-    fold = np.empty(len(target), dtype=np.intp)
-    fold[order] = np.arange(len(target)) % n_folds
+    mean = np.bincount(group, weights=target) / np.bincount(group)
+    order = np.lexsort((rng.random_sample(len(mean)), mean))
+    fold_of_group = np.empty(len(mean), dtype=np.intp)
+    fold_of_group[order] = np.arange(len(mean)) % n_folds
+    fold = fold_of_group[group]
     return [(np.flatnonzero(fold != f), np.flatnonzero(fold == f)) for f in range(n_folds)]
 
 
@@ -76,8 +82,10 @@ class PriorPath:
     """Search of the strengths with the least loss on validation rows.
 
     The linear term comes first, alone, if the strength of its prior is open: a convex problem.
-    Embeddings, and what stands on them, are then added to it. They start at their start values for
-    each strength, as under a strong prior they end at 0, from where no gradient leads away.
+    Embeddings, and the dense layers on them, are then added to it, their priors weakened together.
+    They start at their start values for each strength, as under a strong prior they end at 0, from
+    where no gradient leads away. A weaker prior must gain more than the standard error of its gain,
+    and the path ends where it loses as much. Where a fit takes autograd, one of the folds must do.
 
     Parameters
     ----------
@@ -122,35 +130,48 @@ class PriorPath:
         Priors
         """
         priors = self.start
-        names = [name for name in ("linear", "embedding") if name in self.plan.relaxed]
-        for name in names:
-            alone = name == "linear" and "embedding" in names
-            priors = self._walk(name, priors, linear_only=alone)
+        others = [name for name in ("embedding", "dense") if name in self.plan.relaxed]
+        if "linear" in self.plan.relaxed:
+            priors = self._walk(["linear"], _OF_LINEAR, priors, linear_only=bool(others))
+        if others and is_plain_fm(self.model):
+            priors = self._walk(others, _OF_PAIRS, priors)
+        elif others:
+            self.folds = self.folds[:1]
+            priors = self._walk(others, _OF_DEEP, priors)
         return priors
 
-    def _walk(self, name: str, priors: Priors, *, linear_only: bool) -> Priors:
-        """Weaken one prior, until that no longer pays."""
-        best, best_score, n_worse = priors, -np.inf, 0
-        for strength in _STRENGTHS[name]:
-            tried = replace(priors, **{name: getattr(self.start, name) * strength})
-            score = -self._validate(tried, linear_only=linear_only)
-            if name == "linear":
-                score -= (math.log(strength / _LIKELY) / _SPREAD) ** 2 / 2
-            if score > best_score + _GAIN:
-                best, best_score, n_worse = tried, score, 0
-                kept = [dict(fold.linear) for fold in self.folds]
-            elif score < best_score - _GAIN:
-                n_worse += 1
-                if n_worse == _WORSE:
-                    break
-        if linear_only:
-            for fold, linear in zip(self.folds, kept, strict=True):
-                fold.linear = linear
+    def _walk(
+        self,
+        names: list[str],
+        strengths: tuple[float, ...],
+        priors: Priors,
+        *,
+        linear_only: bool = False,
+    ) -> Priors:
+        """Weaken priors, until that no longer pays."""
+        best, best_losses, kept = priors, None, [fold.linear for fold in self.folds]
+        for strength in strengths:
+            weaker = {name: getattr(self.start, name) * strength for name in names}
+            tried = replace(priors, **weaker)
+            losses = self._validate(tried, linear_only=linear_only)
+            if "linear" in names:
+                # Its share of the surprise at this strength, so that sums can be compared.
+                surprise = (math.log(strength / _LIKELY) / _SPREAD) ** 2 / 2
+                losses = losses + surprise / len(losses)
+            gain, error = (np.inf, 0.0) if best_losses is None else _gain(best_losses - losses)
+            if gain > (0.0 if linear_only else error):
+                best, best_losses = tried, losses
+                kept = [fold.linear for fold in self.folds]
+            elif gain < -error:
+                break
+        for fold, linear in zip(self.folds, kept, strict=True):
+            fold.linear = linear
         return best
 
-    def _validate(self, priors: Priors, *, linear_only: bool) -> float:
-        """Fit all folds; return the mean loss of their validation rows."""
+    def _validate(self, priors: Priors, *, linear_only: bool) -> NDArray[np.float64]:
+        """Fit all folds; return the weighted losses of all their validation rows."""
         began = time.perf_counter()
+        of_rows: list[NDArray[np.float64]] = []
         train_loss = valid_loss = metric = total = n_iterations = 0.0
         for fold in self.folds:
             self.restart()
@@ -161,7 +182,7 @@ class PriorPath:
                 self.loss,
                 fold.train,
                 priors,
-                max_iter=self.plan.max_epochs,
+                max_iter=min(self.plan.max_epochs, _MAX_ITER),
                 tolerance=self.plan.tolerance,
                 report=lambda loss, losses=losses: losses.append(loss),
                 linear_only=linear_only,
@@ -173,13 +194,11 @@ class PriorPath:
                 raw = linear_predictions(self.model, fold.valid)
             else:
                 raw = raw_predictions(self.model, fold.valid)
-            weight = float(fold.valid.weight.sum())
-            value = weighted_loss(self.loss, raw, fold.valid)
-            valid_loss += weight * value
-            score = self.loss.metric(
-                raw, fold.valid.target.numpy(), fold.valid.weight.numpy()
-            )
-            metric += weight * score
+            batch = fold.valid.take(slice(None))
+            of_rows.append((self.loss.value(torch.from_numpy(raw), batch) * batch.weight).numpy())
+            weight = float(batch.weight.sum())
+            valid_loss += of_rows[-1].sum()
+            metric += weight * self.loss.metric(raw, batch.target.numpy(), batch.weight.numpy())
             train_loss += weight * (losses[-1] if losses else np.nan)
             n_iterations += len(losses)
             total += weight
@@ -195,4 +214,9 @@ class PriorPath:
         self.records.append(record)
         if self.plan.verbose == 1:
             print_record(record)
-        return valid_loss
+        return np.concatenate(of_rows)
+
+
+def _gain(differences: NDArray[np.float64]) -> tuple[float, float]:
+    """Sum of what rows gain, and its standard error."""
+    return float(differences.sum()), float(differences.std() * math.sqrt(len(differences)))

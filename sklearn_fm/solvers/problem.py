@@ -142,7 +142,7 @@ class Options:
     l2_linear: float | Literal["auto"] = "auto"
     l2_embedding: float | Literal["auto"] = "auto"
     l1_linear: float = 0.0
-    l2_dense: float = 0.0
+    l2_dense: float | Literal["auto"] = 0.0
     learning_rate_dense: float = 0.001
     freeze_pretrained: bool = False
     initial_accumulator: float = 0.1

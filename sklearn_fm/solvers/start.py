@@ -35,6 +35,7 @@ _STOP_EARLY_ROWS = 1_000
 #: Copies of the tables that a solver holds: weights, its state, the best weights.
 _COPIES = {"adagrad": 2, "sgd": 2, "ftrl": 3, "adam": 4, "lbfgs": 2 * 25}
 _CPU = torch.device("cpu")
+_L2_DENSE = 10.0
 _DENSE_COPIES = 4  # weights, gradients and two moments
 
 
@@ -367,6 +368,11 @@ def _make_plan(
     if problem.one_pass and before is not None:
         # Nothing is held out to relax priors by, so those that `fit` found serve.
         priors.update({name: before.priors[name] for name in relaxed if name in before.priors})
+    if options.l2_dense == "auto":
+        priors["dense"] = _L2_DENSE
+        relaxed = (*relaxed, "dense")
+    else:
+        priors["dense"] = options.l2_dense
     for_dense = {"auto": "adam", "ftrl": "adagrad"}
     step = StepOptions(
         solver=solver,
@@ -376,7 +382,7 @@ def _make_plan(
         l1_linear=options.l1_linear * scale,
         l2_linear=priors.get("linear", 0.0) * scale,
         l2_embedding=priors.get("embedding", 0.0) * scale,
-        l2_dense=options.l2_dense * scale,
+        l2_dense=priors["dense"] * scale,
         initial_accumulator=options.initial_accumulator,
         gradient_clip=options.gradient_clip,
         unknown_dropout=options.unknown_dropout,

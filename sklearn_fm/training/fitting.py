@@ -129,7 +129,8 @@ def train_gradient(
     extra: list[tuple[str, Callback]] = []
     if plan.relaxed and valid is not None and plan.patience is not None:
         start_at = {"linear": plan.options.l2_linear, "embedding": plan.options.l2_embedding}
-        extra = [("relax_prior", RelaxPrior({name: start_at[name] for name in plan.relaxed}))]
+        start_at = {name: start for name, start in start_at.items() if name in plan.relaxed}
+        extra = [("relax_prior", RelaxPrior(start_at))]
     refits = plan.refit and split is not None
     # Before a refit the best weights only serve if it is cut short.
     copies = not refits or sum(p.numel() for p in model.parameters()) <= _CHEAP_COPY

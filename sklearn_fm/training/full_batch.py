@@ -21,7 +21,7 @@ from .priors import Priors
 from .rows import Batch, Rows
 from .threads import limit_threads
 
-__all__ = ["linear_predictions", "minimize_lbfgs"]
+__all__ = ["is_plain_fm", "linear_predictions", "minimize_lbfgs"]
 
 
 def minimize_lbfgs(
@@ -67,7 +67,7 @@ def minimize_lbfgs(
     batch = rows.take(slice(None))
     if linear_only:
         engine: _Engine = _LinearEngine(model, batch)
-    elif _is_plain_fm(model):
+    elif is_plain_fm(model):
         engine = _FMEngine(model, batch)
     else:
         engine = _TorchEngine(model, batch)
@@ -220,8 +220,19 @@ class _FMEngine(_LinearEngine):
         return [*gradients, of_sums - (self.squares_transposed @ slope) * self._V]
 
 
-def _is_plain_fm(model: FieldModel) -> bool:
-    """Whether the whole raw prediction is that of a factorization machine over slots."""
+def is_plain_fm(model: FieldModel) -> bool:
+    """Whether the whole raw prediction is that of a factorization machine over slots.
+
+    Parameters
+    ----------
+    model : FieldModel
+        Any model.
+
+    Returns
+    -------
+    bool
+        If so, a full-batch fit takes a fraction of the time.
+    """
     schema = model.schema
     over_slots = model.pair_slots or schema.n_slots == schema.n_fields
     return model.fused == "fm" and model.n_outputs == 1 and over_slots
