@@ -49,22 +49,26 @@ class SharedParameters(BaseEstimator):
         "ftrl" takes "constant" only.
     batch_size : int
         Rows per step.
-    max_epochs : int
-        Passes over the data at most; iterations for "lbfgs", sweeps for "als".
+    max_epochs : int or "auto"
+        Passes over the data at most; iterations for "lbfgs", sweeps for "als". "auto" is 100, and
+        1,000 for "lbfgs". A number is one of passes: with it, `solver` "auto" is never "lbfgs".
     tol : float
         "lbfgs" stops when no entry of the mean objective's gradient exceeds it, "als" (without
         rows to validate on) when a sweep lowers the objective by no more than this share.
     l2_linear : float or "auto"
         Precision of the Gaussian prior on the linear term; LogisticRegression's 1/C,
-        Ridge's alpha (for a target scaled to unit variance). "auto" is the number of
+        Ridge's alpha (for a target scaled to unit variance). "auto" starts at the number of
         fields of a row, with which the linear term has a standard deviation of 1 a
-        priori; with rows to validate on, it is halved whenever their loss stalls.
-        `partial_fit` goes on with what a `fit` before came to.
+        priori. Mini-batch solvers halve it whenever the loss of rows to validate on stalls.
+        "lbfgs" chooses among multiples, from 4 down to 1/256, by the loss of the `eval_set`, of
+        rows held out, or else of 5 folds, unless `early_stopping` is False or less than 50 rows
+        differ; and to it the weights of neighbouring bins of a number resemble each other, with a
+        correlation of 0.9 a priori. `partial_fit` goes on with what a `fit` before came to.
     l2_embedding : float or "auto"
         Precision of the Gaussian prior on the embeddings. "auto" is 2 * sqrt(n_pairs *
         embedding_dim), with which the pairwise term of a row has a standard deviation
-        of 1/2 a priori; with rows to validate on, it is halved whenever their loss
-        stalls.
+        of 1/2 a priori, and is chosen as `l2_linear` is, by "lbfgs" from 1 down to 1/32, for
+        models with dense layers together with `l2_dense`, on the first of the folds.
     l1_linear : float
         Strength of the Laplace prior on the linear term, l1_linear * |w|_1 in the objective;
         solver "ftrl" only, which then sets weights to exactly 0.
@@ -87,13 +91,14 @@ class SharedParameters(BaseEstimator):
         torch's step, which is slower than the compiled one.
     early_stopping : bool or "auto"
         Whether to hold out rows and keep the weights of the epoch that is best on them.
-        "auto" does so for mini-batch solvers and 1,000 rows or more. With an
+        "auto" does so for mini-batch solvers and 1,000 rows or more. "lbfgs" always converges, and
+        uses these rows to choose the strength of priors. With an
         `eval_set`, that is watched instead and nothing is held out: pass the latest
         rows where rows are ordered in time, for held-out rows are drawn at random.
     validation_fraction : float
         Share of the rows to hold out.
     patience : int
-        Epochs without a new best before training stops.
+        Epochs without a new best before training stops; mini-batch solvers and "als" only.
     refit : bool
         After early stopping on held-out rows, train anew on all rows for the best
         number of epochs.
@@ -128,7 +133,7 @@ class SharedParameters(BaseEstimator):
     learning_rate: float | None = None
     learning_rate_schedule: str = "constant"
     batch_size: int = 256
-    max_epochs: int = 100
+    max_epochs: int | Literal["auto"] = "auto"
     tol: float = 1e-4
     l2_linear: float | Literal["auto"] = "auto"
     l2_embedding: float | Literal["auto"] = "auto"
@@ -159,7 +164,7 @@ class SharedParameters(BaseEstimator):
         "learning_rate": [None, Interval(Real, 0, None, closed="neither")],
         "learning_rate_schedule": [StrOptions({"constant", "one_cycle", "reduce_on_plateau"})],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "max_epochs": [Interval(Integral, 0, None, closed="left")],
+        "max_epochs": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "l2_linear": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "l2_embedding": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
@@ -217,8 +222,10 @@ class MLPParameters:
         Share of hidden units dropped in training.
     batch_norm : bool
         Whether to normalize the hidden layers over the batch.
-    l2_dense : float
-        Precision of the Gaussian prior on the weights outside the tables.
+    l2_dense : float or "auto"
+        Precision of the Gaussian prior on the weights outside the tables. "auto" is 10, from where
+        "lbfgs" weakens it where rows to validate on profit; otherwise few rows leave the
+        hidden layers at 0, which `solver_reason_` then says.
     learning_rate_dense : float
         Step size for the MLP and other weights outside the tables; not used by "lbfgs".
     """

@@ -271,7 +271,7 @@ class ALSSolver:
             table_at(problem.rows[rows], y[rows]),
             weight[rows],
             start,
-            [prior] * options.max_epochs,
+            [prior] * options.epochs("als"),
             tol=options.tol,
             watched=watched,
             relaxed=relaxed if watched is not None else (),
@@ -290,7 +290,7 @@ class ALSSolver:
             history = pd.concat([history.assign(phase="search"), again], ignore_index=True)
         elif not found.converged and found.stopped_by is None:
             warning = (
-                f"als did not converge in max_epochs={options.max_epochs} sweeps. Raise max_epochs "
+                f"als did not converge in max_epochs={options.epochs('als')} sweeps. Raise max_epochs "
                 "or tol, or strengthen the priors."
             )
         fitted = conclude(best, module, history, found.best_sweep)

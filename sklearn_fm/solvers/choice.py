@@ -158,6 +158,7 @@ def _needs_batches(problem: Problem) -> str | None:
     options = problem.options
     wanted = {
         "partial_fit": problem.one_pass,
+        "max_epochs": options.max_epochs != "auto",
         "early_stopping=True": options.early_stopping is True,
         "callbacks": bool(options.callbacks),
         "gradient_clip": options.gradient_clip is not None,

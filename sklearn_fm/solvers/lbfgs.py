@@ -34,6 +34,7 @@ __all__ = ["LBFGSSolver", "train_lbfgs"]
 
 _CPU = torch.device("cpu")
 _N_FOLDS = 5
+_NOTHING = 0.01
 _FEWEST_ROWS = 50  # of different features; with fewer, folds say little, and the priors stay
 
 
@@ -72,6 +73,10 @@ class LBFGSSolver:
             start.restart,
             valid=start.valid,
         )
+        if "dense" in trained.priors and _no_dense_weights(start.module):
+            start.known["reason"] += (
+                "; the prior that suits rows to validate on leaves the weights of dense layers at 0"
+            )
         warning = None
         if not trained.converged and trained.stopped_by is None:
             warning = (
@@ -79,6 +84,13 @@ class LBFGSSolver:
                 "Raise max_epochs or tol, or strengthen the priors."
             )
         return Outcome(start.conclude(trained), trained.stopped_by, warning)
+
+
+def _no_dense_weights(model: FieldModel) -> bool:
+    """Whether the weights outside the tables do nothing."""
+    tables = {id(table) for table in model.sparse_tables().values()}
+    dense = (p for p in model.parameters() if id(p) not in tables and p.ndim > 1)
+    return max(float(p.detach().abs().max()) for p in dense) < _NOTHING
 
 
 def _folds(start: Start) -> list[tuple[Rows, Rows]]:

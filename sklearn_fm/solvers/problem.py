@@ -137,7 +137,7 @@ class Options:
     learning_rate: float | None = None
     learning_rate_schedule: str = "constant"
     batch_size: int = 256
-    max_epochs: int = 100
+    max_epochs: int | Literal["auto"] = "auto"
     tol: float = 1e-4
     l2_linear: float | Literal["auto"] = "auto"
     l2_embedding: float | Literal["auto"] = "auto"
@@ -160,6 +160,12 @@ class Options:
     thin: int | Literal["auto"] = "auto"
     hyperprior: str = "half-t"
     hyperprior_scale: float = 1.0
+
+    def epochs(self, solver: str) -> int:
+        """Passes over the rows at most; for "lbfgs", iterations, which end by themselves."""
+        if self.max_epochs == "auto":
+            return 1_000 if solver == "lbfgs" else 100
+        return self.max_epochs
 
     @property
     def l2(self) -> dict[str, float | Literal["auto"]]:

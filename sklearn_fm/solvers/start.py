@@ -401,7 +401,7 @@ def _make_plan(
         )
     return Plan(
         options=step,
-        max_epochs=1 if problem.one_pass else options.max_epochs,
+        max_epochs=1 if problem.one_pass else options.epochs(solver),
         batch_size=options.batch_size,
         patience=options.patience if stops_early(problem, solver) else None,
         relaxed=() if problem.one_pass else relaxed,

@@ -14,6 +14,7 @@ from sklearn_fm.models import FM, DeepFM
 from sklearn_fm.solvers.merging import merge_equal_rows
 from sklearn_fm.training.full_batch import minimize_lbfgs
 from sklearn_fm.training.loading import make_rows
+from sklearn_fm.training.priors import Priors
 from sklearn_fm.training.losses import BinaryLogLoss, MultinomialLogLoss, SquaredError
 
 CODES = FieldSchema.from_sizes([4, 3])
@@ -30,9 +31,11 @@ def some_rows(n=80, seed=0):
 
 def fit(model, loss, X, target, weight=None, report=lambda record: False, **options):
     rows = make_rows(X, target, weight, positional="fields" in model.reads, dtype=torch.float64)
-    penalties = {"l2_linear": 0.0, "l2_embedding": 0.0, "l2_dense": 0.0}
-    settings = {"max_iter": 1000, "tolerance": 1e-9}
-    return minimize_lbfgs(model, loss, rows, report=report, **{**penalties, **settings, **options})
+    priors = Priors(
+        **{name.removeprefix("l2_"): options.pop(name) for name in list(options) if "l2_" in name}
+    )
+    settings = {"max_iter": 1000, "tolerance": 1e-9, **options}
+    return minimize_lbfgs(model, loss, rows, priors, report=report, **settings)
 
 
 def probabilities(model, loss, X):
