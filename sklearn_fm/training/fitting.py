@@ -5,8 +5,7 @@ It knows encoded rows and modules, but neither estimators nor columns.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -138,7 +137,7 @@ def train_gradient(
         net = _make_net(model, loss, rows, valid, plan, generator, extra, copies=copies)
         if stepper_state is not None:
             net.stepper_.load_state(stepper_state)
-        return net, _run(net, epochs, generator.initial_seed())
+        return net, _run(net, epochs)
 
     # The user's callbacks see the first run; a second would confuse or stop them.
     alone = replace(plan, callbacks=[], on_epoch=None)
@@ -229,17 +228,14 @@ def _make_net(
     return net.initialize()
 
 
-def _run(net: FieldNet, epochs: int, seed: int) -> BaseException | None:
+def _run(net: FieldNet, epochs: int) -> BaseException | None:
     """Train and keep the best weights; return what cut the training short, if anything."""
     stopped_by: BaseException | None = None
     device = net.module_.bias.device
     # Multiply-adds of the dense layers in a step; the tables gain nothing from threads.
     work = net.batch_size * sum(p.numel() for p in net.stepper_.dense)
     small = device.type == "cpu" and work < WORTH_THREADS
-    with (
-        _private_torch_randomness(seed, device),
-        limit_threads(1 if small else net.options.dense_threads),
-    ):
+    with limit_threads(1 if small else net.options.dense_threads):
         try:
             net.run(epochs)
         except (DivergenceError, KeyboardInterrupt) as stop:
@@ -279,12 +275,3 @@ def _history_frame(net: FieldNet) -> pd.DataFrame:
     records = [record for record in net.history if "dur" in record]
     table = [{new: r[old] for old, new in columns.items() if old in r} for r in records]
     return pd.DataFrame(table, columns=None if table else list(columns.values()))
-
-
-@contextlib.contextmanager
-def _private_torch_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Let dropout draw from a seed of ours and give torch its global state back."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
