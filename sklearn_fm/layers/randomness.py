@@ -53,7 +53,7 @@ class PrivateRandomness(TorchDispatchMode):
         device = next((arg.device for arg in args if isinstance(arg, Tensor)), None)
         own = self._generator(torch.device(kwargs.get("device") or device or "cpu"))
         if func is torch.ops.aten.native_dropout.default:
-            return _dropout(*args, own)
+            return _dropout(args[0], args[1], args[2], own)
         seeded = _with_generator(func)
         return func(*args, **kwargs) if seeded is None else seeded(*args, **kwargs, generator=own)
 
