@@ -26,11 +26,13 @@ from .callbacks import (
     TellEpoch,
     make_scheduler,
 )
+from .history import history_frame
 from .losses import Loss
 from .net import DivergenceError, FieldNet
 from .options import StepOptions
 from .rows import Rows
 from .threads import WORTH_THREADS, limit_threads
+from .user_callbacks import check_callbacks, tell_apart
 
 _CHEAP_COPY = 2**22  # numbers, 16 MB
 
@@ -118,7 +120,15 @@ def train_gradient(
     Returns
     -------
     Trained
+
+    Raises
+    ------
+    ValueError
+        If a callback would be ignored.
     """
+    stops_early = plan.patience is not None
+    watched = valid is not None or split is not None
+    check_callbacks(plan.callbacks, plan.options.solver, watched=watched, stops_early=stops_early)
     train = rows
     if split is not None:
         train, valid = split_rows(rows, split)
@@ -131,10 +141,15 @@ def train_gradient(
     copies = not refits or sum(p.numel() for p in model.parameters()) <= _CHEAP_COPY
 
     def run(
-        rows: Rows, valid: Rows | None, plan: Plan, epochs: int, extra: list[tuple[str, Callback]]
+        rows: Rows,
+        valid: Rows | None,
+        plan: Plan,
+        epochs: int,
+        extra: list[tuple[str, Callback]],
+        phase: str,
     ) -> tuple[FieldNet, BaseException | None]:
         generator.manual_seed(generator.initial_seed())
-        net = _make_net(model, loss, rows, valid, plan, generator, extra, copies=copies)
+        net = _make_net(model, loss, rows, valid, plan, generator, extra, phase, copies=copies)
         if stepper_state is not None:
             net.stepper_.load_state(stepper_state)
         return net, _run(net, epochs)
@@ -145,26 +160,31 @@ def train_gradient(
     def run_again(net: FieldNet, rows: Rows, epochs: int) -> tuple[FieldNet, BaseException | None]:
         """Repeat a run from the start, with the priors and rates that it had."""
         restart()
-        return run(rows, None, alone, epochs, _replay(net, plan))
+        again, stopped_by = run(rows, None, alone, epochs, _replay(net, plan), "refit")
+        _finish(again)
+        return again, stopped_by
 
-    net, stopped_by = run(train, valid, plan, plan.max_epochs, extra)
+    metric = loss.metric_name
+    phase = "search" if refits else "partial_fit" if plan.keep_state else "fit"
+    net, stopped_by = run(train, valid, plan, plan.max_epochs, extra, phase)
+    first, trained = net, train
     n_epochs = net.keep_best.best_epoch_
-    history = _history_frame(net)
-    trained = train
+    history = history_frame(net.history, metric, phase)
     if refits and stopped_by is None and n_epochs:
         best = net.keep_best.state_
         net, stopped_by = run_again(net, rows, n_epochs)
         if stopped_by is not None and best:
             net.keep_best.state_ = best
             net.keep_best.restore(net)
-        refit_history = _history_frame(net).assign(phase="refit")
-        history = pd.concat([history.assign(phase="search"), refit_history], ignore_index=True)
-        trained = rows
+        again = history_frame(net.history, metric, "refit")
+        history, trained = pd.concat([history, again], ignore_index=True), rows
     if isinstance(stopped_by, DivergenceError) and not net.keep_best.state_:
         # Training is reproducible: the way back to the last good weights starts anew.
         net, failed = run_again(net, trained, net.keep_best.best_epoch_)
         if isinstance(failed, DivergenceError):
             restart()
+    if stopped_by is None:
+        stopped_by = _finish(first)  # its callbacks meet the weights that are kept
     state = net.stepper_.state() if plan.keep_state else None
     return Trained(history, n_epochs, stopped_by=stopped_by, stepper_state=state)
 
@@ -195,6 +215,7 @@ def _make_net(
     plan: Plan,
     generator: torch.Generator,
     extra: list[tuple[str, Callback]],
+    phase: str,
     *,
     copies: bool,
 ) -> FieldNet:
@@ -212,7 +233,7 @@ def _make_net(
     if plan.on_epoch is not None:
         callbacks.append(("events", TellEpoch(plan.on_epoch)))
     if plan.verbose:
-        callbacks.append(("progress", PrintTable() if plan.verbose == 1 else ProgressBar()))
+        callbacks.append(("progress", (PrintTable if plan.verbose == 1 else ProgressBar)(phase)))
     callbacks.append(("stop_when_stale", StopWhenStale(keep_best)))
     net = FieldNet(
         model,
@@ -222,7 +243,7 @@ def _make_net(
         valid=valid,
         batch_size=plan.batch_size,
         generator=generator,
-        callbacks=callbacks,
+        callbacks=tell_apart(callbacks),
         keep_best=keep_best,
     )
     return net.initialize()
@@ -245,6 +266,15 @@ def _run(net: FieldNet, epochs: int) -> BaseException | None:
     return stopped_by
 
 
+def _finish(net: FieldNet) -> BaseException | None:
+    """Tell a run's callbacks that it is over; return the Ctrl-C that came then, if any."""
+    try:
+        net.finish()
+    except KeyboardInterrupt as stop:
+        return stop
+    return None
+
+
 def _replay(net: FieldNet, plan: Plan) -> list[tuple[str, Callback]]:
     """Callback that repeats the priors and learning rates of a finished training."""
     epochs = []
@@ -256,22 +286,3 @@ def _replay(net: FieldNet, plan: Plan) -> list[tuple[str, Callback]]:
             then["factor"] = record["learning_rate"] / plan.options.learning_rate
         epochs.append(then)
     return [("replay", Replay(epochs))]
-
-
-def _history_frame(net: FieldNet) -> pd.DataFrame:
-    """skorch's history as the table that users read."""
-    metric = f"valid_{net.loss.metric_name}"
-    columns = {
-        "epoch": "epoch",
-        "train_loss": "train_loss",
-        "valid_loss": "valid_loss",
-        metric: metric,
-        "dur": "seconds",
-        "learning_rate": "learning_rate",
-        "l2_linear": "l2_linear",
-        "l2_embedding": "l2_embedding",
-    }
-    # An interrupted epoch has no record of its end.
-    records = [record for record in net.history if "dur" in record]
-    table = [{new: r[old] for old, new in columns.items() if old in r} for r in records]
-    return pd.DataFrame(table, columns=None if table else list(columns.values()))

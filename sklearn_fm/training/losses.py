@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -29,11 +29,18 @@ class Loss(Protocol):
         """Raw predictions per row."""
 
     @property
+    def is_classifier(self) -> bool:
+        """Whether predictions are probabilities of classes."""
+
+    @property
     def metric_name(self) -> str:
         """Name of `metric` in the history, e.g. ``"auc"``."""
 
     def encode(self, target: NDArray[Any]) -> NDArray[np.float64]:
         """Target as `value` and `metric` take it, computed in float64."""
+
+    def decode(self, target: NDArray[Any]) -> NDArray[np.float64]:
+        """The inverse of `encode`: in the unit of `predict`, or positions of classes."""
 
     def value(self, raw: Tensor, batch: Batch) -> Tensor:
         """Loss of each row without its weight, (B, C) to (B,); targets of the batch are encoded."""
@@ -52,10 +59,15 @@ class Loss(Protocol):
 class BinaryLogLoss:
     """Negative log-likelihood of two classes; target 0 or 1, probability = sigmoid(raw)."""
 
+    is_classifier: ClassVar[bool] = True
     n_outputs: int = 1
     metric_name: str = "auc"
 
     def encode(self, target: NDArray[Any]) -> NDArray[np.float64]:
+        """The target as it is."""
+        return target
+
+    def decode(self, target: NDArray[Any]) -> NDArray[np.float64]:
         """The target as it is."""
         return target
 
@@ -95,10 +107,15 @@ class MultinomialLogLoss:
         Number of classes.
     """
 
+    is_classifier: ClassVar[bool] = True
     n_outputs: int
     metric_name: str = "accuracy"
 
     def encode(self, target: NDArray[Any]) -> NDArray[np.float64]:
+        """The target as it is."""
+        return target
+
+    def decode(self, target: NDArray[Any]) -> NDArray[np.float64]:
         """The target as it is."""
         return target
 
@@ -136,6 +153,7 @@ class SquaredError:
         Open interval in which all predictions lie.
     """
 
+    is_classifier: ClassVar[bool] = False
     center: float = 0.0
     scale: float = 1.0
     y_range: tuple[float, float] | None = None
@@ -179,6 +197,10 @@ class SquaredError:
     def encode(self, target: NDArray[Any]) -> NDArray[np.float64]:
         """(target - center) / scale; float32 would lose small differences of large targets."""
         return (target - self.center) / self.scale
+
+    def decode(self, target: NDArray[Any]) -> NDArray[np.float64]:
+        """center + scale * target."""
+        return self.center + self.scale * target.astype(np.float64)
 
     def value(self, raw: Tensor, batch: Batch) -> Tensor:
         """Half the squared error of the standardized target."""
