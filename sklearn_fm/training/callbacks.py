@@ -155,17 +155,17 @@ class Replay(Callback):
     ----------
     epochs : list of dict
         One entry per epoch: ``l2_linear`` and ``l2_embedding`` where the prior was
-        relaxed, ``factor`` of the learning rates where a plateau reduced them.
+        relaxed, ``event_rates`` for the learning rates unless a schedule sets them.
     """
 
-    def __init__(self, epochs: list[dict[str, float]]) -> None:
+    def __init__(self, epochs: list[dict[str, Any]]) -> None:
         self.epochs = epochs
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         """Set what the epoch of this number had."""
         then = self.epochs[len(net.history) - 1]
-        if "factor" in then:
-            net.stepper_.scale_learning_rates(then["factor"])
+        if "event_rates" in then:
+            net.stepper_.set_learning_rates(*then["event_rates"])
         for name in net.stepper_.penalties:
             if f"l2_{name}" in then:
                 net.stepper_.set_penalty(name, then[f"l2_{name}"])

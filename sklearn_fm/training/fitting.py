@@ -281,8 +281,8 @@ def _replay(net: FieldNet, plan: Plan) -> list[tuple[str, Callback]]:
     for record in net.history:
         if "learning_rate" not in record:  # an epoch that was cut short
             break
-        then = {key: record[key] for key in ("l2_linear", "l2_embedding") if key in record}
+        keys = ["l2_linear", "l2_embedding"]
         if plan.learning_rate_schedule != "one_cycle":  # which repeats by itself
-            then["factor"] = record["learning_rate"] / plan.options.learning_rate
-        epochs.append(then)
+            keys.append("event_rates")
+        epochs.append({key: record[key] for key in keys if key in record})
     return [("replay", Replay(epochs))]

@@ -15,7 +15,7 @@ import pandas as pd
 __all__ = ["epoch_row", "history_frame", "print_record"]
 
 #: What skorch and we note down for callbacks, but nobody reads in a table.
-_INNER = {"batches", "dur", "train_loss_best", "valid_loss_best"}
+_INNER = {"batches", "dur", "event_rates", "train_loss_best", "valid_loss_best"}
 
 
 def epoch_row(record: Mapping[str, Any], metric: str, phase: str) -> dict[str, Any]:

@@ -225,6 +225,7 @@ class FieldNet(NeuralNet):
             raise DivergenceError
         self._record_loss("train_loss", total / float(rows.weight.sum()))
         self.history.record("learning_rate", self.stepper_.learning_rate)
+        self.history.record("event_rates", self.stepper_.learning_rates)
 
     def _record(self, prefix: str, rows: Rows, raw: NDArray[np.floating]) -> None:
         value = weighted_loss(self.loss, raw, rows)
@@ -238,7 +239,7 @@ class FieldNet(NeuralNet):
         """Record a loss, and for checkpoints whether it is the best so far."""
         before = (record[name] for record in self.history[:-1])
         self.history.record(name, value)
-        self.history.record(f"{name}_best", value < min(before, default=math.inf))
+        self.history.record(f"{name}_best", bool(value < min(before, default=math.inf)))
 
 
 def _make_stepper(model: FieldModel, loss: Loss, options: StepOptions, *rest: Any) -> Stepper:

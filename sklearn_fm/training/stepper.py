@@ -109,11 +109,16 @@ class Stepper:
             return self.options.learning_rate
         return self.optimizer.param_groups[1]["lr"]
 
-    def scale_learning_rates(self, factor: float) -> None:
-        """Set both learning rates to this multiple of where they started."""
+    @property
+    def learning_rates(self) -> tuple[float, float]:
+        """Current step sizes of the dense layers and of the tables."""
         dense, tables = self.optimizer.param_groups
-        dense["lr"] = self.options.learning_rate_dense * factor
-        tables["lr"] = self.options.learning_rate * factor
+        return dense["lr"], tables["lr"]
+
+    def set_learning_rates(self, dense: float, tables: float) -> None:
+        """Change both step sizes from the next step on."""
+        for group, rate in zip(self.optimizer.param_groups, (dense, tables), strict=True):
+            group["lr"] = rate
 
     def state(self) -> dict[str, Any]:
         """What a later training must know to go on as if never interrupted, as numpy."""
@@ -140,7 +145,8 @@ class Stepper:
                 value[now : now + n_rows] = then[before : before + n_rows]
         dense = _convert(state["dense"], np.ndarray, torch.tensor)
         self.optimizer.load_state_dict(dense)
-        self.scale_learning_rates(1.0)  # those asked for now, not those of then
+        # The step sizes asked for now, not those of then.
+        self.set_learning_rates(self.options.learning_rate_dense, self.options.learning_rate)
 
     def _differentiate(self, compute_raw: Callable[[], Tensor], batch: Batch) -> Tensor:
         """Summed loss of a batch, its gradients left in the leaves if it is finite."""
