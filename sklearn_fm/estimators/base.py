@@ -171,7 +171,8 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
     encoder_ : FieldEncoder or None
         Fitted encoder, if X was not encoded.
     history_ : DataFrame
-        One row per epoch: losses, validation metric, seconds, learning rate.
+        One row per epoch: losses, validation metric, seconds, learning rate, and the phase: "fit",
+        or "search" and "refit" where rows were held out, or "partial_fit".
     n_epochs_ : int
         Epochs behind the weights.
     solver_ : str
@@ -376,7 +377,7 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         X = self._check(self._as_of(rows.columns), X, rows.encoding)
         check_consistent_rows(X, y)
         weight = check_sample_weight(weight, len(y))
-        _, target, weight = self._learn_coding(y, weight, rows.coding)
+        target, weight = self._encode_target(y, weight, rows.coding)
         encoded = rows.encoding.encode(X)
         if isinstance(encoded, FieldFolder) and fits_in_memory(encoded):
             encoded = encoded.read(0, len(encoded))

@@ -189,14 +189,16 @@ def check_regression_target(y: Any) -> NDArray[np.float64]:
     Raises
     ------
     ValueError
-        If the target is not one-dimensional, not numeric, or holds NaN or infinity.
+        If the target is not one-dimensional, not numeric, holds NaN or infinity, or numbers whose
+        squares float64 cannot hold.
     """
     y = column_or_1d(y, warn=True)
     y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y", ensure_min_samples=0)
-    if np.any(np.abs(y) > 1e100):
-        row = int(np.argmax(np.abs(y)))
+    size = np.abs(y)
+    row = int(np.argmax(size)) if len(y) else 0
+    if len(y) and (size[row] > 1e100 or 0 < size[row] < 1e-100):
         raise ValueError(
-            f"y holds {y[row]:g} at row {row}; expected numbers up to 1e100, whose squares can be "
-            "summed. Rescale the target."
+            f"y holds {y[row]:g} at row {row}, the farthest from 0; expected that to be from "
+            "1e-100 to 1e100, whose squares can be summed. Rescale the target."
         )
     return y

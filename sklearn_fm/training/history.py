@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-__all__ = ["epoch_row", "history_frame", "print_record"]
+__all__ = ["epoch_row", "history_frame", "in_phase", "print_record"]
 
 #: What skorch and we note down for callbacks, but nobody reads in a table.
 _INNER = {"batches", "dur", "event_rates", "train_loss_best", "valid_loss_best"}
@@ -70,6 +70,24 @@ def history_frame(records: Iterable[Mapping[str, Any]], metric: str, phase: str)
         return pd.DataFrame(rows)
     nothing = dict.fromkeys(("epoch", "train_loss", "dur", "learning_rate"), math.nan)
     return pd.DataFrame([epoch_row(nothing, metric, phase)]).iloc[:0]
+
+
+def in_phase(history: pd.DataFrame, phase: str) -> pd.DataFrame:
+    """The table of a run with its phase as second column.
+
+    Parameters
+    ----------
+    history : DataFrame
+        One row per epoch, its number first.
+    phase : {"search", "refit", "fit", "partial_fit"}
+        Which run over the rows it was.
+
+    Returns
+    -------
+    DataFrame
+    """
+    names = list(history)
+    return history.assign(phase=phase)[[*names[:1], "phase", *names[1:]]]
 
 
 def print_record(record: Mapping[str, Any]) -> None:

@@ -148,7 +148,8 @@ class SquaredError:
     Parameters
     ----------
     center, scale : float, default=0.0, 1.0
-        Mean and standard deviation of the training target.
+        Mean and standard deviation of the training target, or what stands for it where there is
+        next to none.
     y_range : tuple of (float, float), default=None
         Open interval in which all predictions lie.
     """
@@ -180,11 +181,19 @@ class SquaredError:
         -------
         SquaredError
         """
+        # In a unit by which squares neither overflow nor vanish, and which rounds nothing.
+        _, exponent = np.frexp(np.abs(target).max())
+        unit = float(np.ldexp(1.0, exponent))
+        target = target / unit
         center = float(np.average(target, weights=weight))
         spread = math.sqrt(np.average((target - center) ** 2, weights=weight))
-        # A constant target leaves rounding noise for a spread; that is no scale.
-        scale = spread if spread > 1e-12 * max(1.0, abs(center)) else 1.0
-        return cls(center, scale, y_range)
+        counted = target[weight > 0]
+        if counted.min() == counted.max():  # rounding leaves noise for a spread; that is no scale
+            center = float(counted[0])
+            spread = abs(center) / 16 or 1.0  # start values hardly show, later targets are near
+        if y_range is not None:  # of which float32 tells no smaller parts
+            spread = max(spread, (y_range[1] / unit - y_range[0] / unit) / 1024)
+        return cls(center * unit, spread * unit, y_range)
 
     @property
     def encoded_range(self) -> tuple[float, float]:
