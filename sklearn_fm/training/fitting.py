@@ -35,6 +35,7 @@ from .threads import WORTH_THREADS, limit_threads
 from .user_callbacks import check_callbacks, tell_apart
 
 _CHEAP_COPY = 2**22  # numbers, 16 MB
+_LARGEST = 1e37  # of what numbers of 32 bits hold, with some room; the smallest is its inverse
 
 __all__ = ["Plan", "Trained", "split_rows", "train_gradient"]
 
@@ -124,8 +125,9 @@ def train_gradient(
     Raises
     ------
     ValueError
-        If a callback would be ignored.
+        If a callback would be ignored, or a number of the plan is beyond those of 32 bits.
     """
+    _check_numbers(plan.options)
     stops_early = plan.patience is not None
     watched = valid is not None or split is not None
     check_callbacks(plan.callbacks, plan.options.solver, watched=watched, stops_early=stops_early)
@@ -187,6 +189,24 @@ def train_gradient(
         stopped_by = _finish(first)  # its callbacks meet the weights that are kept
     state = net.stepper_.state() if plan.keep_state else None
     return Trained(history, n_epochs, stopped_by=stopped_by, stepper_state=state)
+
+
+def _check_numbers(options: StepOptions) -> None:
+    """Raise for what would be infinite or 0 in a step, and look like too large a step size."""
+    for name in ("l1_linear", "l2_linear", "l2_embedding", "l2_dense"):
+        ratio = getattr(options, name)
+        if ratio > _LARGEST:
+            raise ValueError(
+                f"{name} is {ratio:.3g} times the mean weight of a row, but steps are taken in "
+                f"numbers of 32 bits, up to {_LARGEST:g}. Lower {name}, or multiply the sample "
+                "weights."
+            )
+    start = options.initial_accumulator
+    if options.solver in ("adagrad", "ftrl") and not 1 / _LARGEST <= start <= _LARGEST:
+        raise ValueError(
+            f"initial_accumulator={start:g}, but steps are taken in numbers of 32 bits: expected "
+            f"one from {1 / _LARGEST:g} to {_LARGEST:g}."
+        )
 
 
 def split_rows(rows: Rows, split: tuple[NDArray[np.intp], NDArray[np.intp]]) -> tuple[Rows, Rows]:

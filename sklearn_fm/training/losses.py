@@ -190,7 +190,8 @@ class SquaredError:
         counted = target[weight > 0]
         if counted.min() == counted.max():  # rounding leaves noise for a spread; that is no scale
             center = float(counted[0])
-            spread = abs(center) / 16 or 1.0  # start values hardly show, later targets are near
+            # Start values hardly show, and other targets, by partial_fit, are not far.
+            spread = min(abs(center) / 16, 1 / unit) or 1 / unit
         if y_range is not None:  # of which float32 tells no smaller parts
             spread = max(spread, (y_range[1] / unit - y_range[0] / unit) / 1024)
         return cls(center * unit, spread * unit, y_range)
