@@ -45,11 +45,11 @@ from .inputs import Encoded, Encoding, Source, check_X, in_chunks, open_source
 from .parameters import estimator
 from .pretrained import find_pretrained
 from .settings import SharedParameters
+from .user_line import levels_to_user
 
 __all__ = ["BaseFieldEstimator", "Coding", "Learned", "learned", "takes_steps"]
 
 _SOME_ROWS = 1_000  # that tell why a loss diverged
-_STACK = 4  # frames from a warning in `_fit` to the caller of `fit`
 
 
 @dataclass(frozen=True)
@@ -313,7 +313,7 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
             self.__dict__.pop("feature_names_in_", None)
         self.__dict__.update(rows.publish(fitted))  # all at once: others may be predicting
         if warning is not None and stopped_by is None:
-            warnings.warn(warning, ConvergenceWarning, stacklevel=_STACK)
+            warnings.warn(warning, ConvergenceWarning, stacklevel=levels_to_user())
         if isinstance(stopped_by, DivergenceError):
             raise DivergenceError(
                 f"The loss became infinite or NaN in epoch {len(fitted.history) + 1}. {cause} "
