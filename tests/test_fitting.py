@@ -217,6 +217,7 @@ def test_verbose(solver, capsys):
     assert "train_loss" in printed.err
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("solver", ["adagrad", "als"])
 def test_the_same_columns_whatever_the_way(solver):
     """There was a phase after a refit only, and columns of validation only where rows were watched.

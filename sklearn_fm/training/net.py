@@ -118,18 +118,12 @@ class FieldNet(NeuralNet):
 
     def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """The rows given at construction; splitting is the estimator's business."""
-        return tuple(
-            None if rows is None else self._dataset(rows) for rows in (self.train, self.valid)
-        )
+        valid = None if self.valid is None else _Scored(self.valid, self.loss)
+        return _Scored(self.train, self.loss), valid
 
     def get_iterator(self, dataset: Dataset, training: bool = False) -> Any:
         """Rows iterate by themselves."""
         return dataset.X
-
-    def _dataset(self, rows: Rows) -> Dataset:
-        """Rows with their targets as scores compare them with predictions."""
-        target = self.loss.decode(rows.target.cpu().numpy())
-        return Dataset(rows, target, length=len(rows))
 
     def run_single_epoch(
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
@@ -240,6 +234,21 @@ class FieldNet(NeuralNet):
         before = (record[name] for record in self.history[:-1])
         self.history.record(name, value)
         self.history.record(f"{name}_best", bool(value < min(before, default=math.inf)))
+
+
+class _Scored(Dataset):
+    """Rows, and their targets as scores compare them with predictions, once they are asked for."""
+
+    def __init__(self, rows: Rows, loss: Loss) -> None:
+        self.X, self.loss = rows, loss
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    @property
+    def y(self) -> NDArray[np.float64]:
+        """Numbers in the unit of the predictions, or positions of classes."""
+        return self.loss.decode(self.X.target.cpu().numpy())
 
 
 def _make_stepper(model: FieldModel, loss: Loss, options: StepOptions, *rest: Any) -> Stepper:
