@@ -323,16 +323,30 @@ def press():
     signal.signal(signal.SIGINT, before)
 
 
+class Pressed(Callback):
+    """Ctrl-C in the third epoch, within one of its events."""
+
+    def __init__(self, event):
+        self.event = event
+
+    def on_epoch_begin(self, net, **kwargs):
+        if self.event == "on_epoch_begin" and len(net.history) == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    def on_batch_end(self, net, **kwargs):
+        if self.event == "on_batch_end" and len(net.history) == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    def on_epoch_end(self, net, **kwargs):
+        if self.event == "on_epoch_end" and len(net.history) == 3:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.usefixtures("press")
 @pytest.mark.parametrize("event", ["on_epoch_end", "on_epoch_begin", "on_batch_end"])
-def test_ctrl_c_in_a_callback_goes_on_to_the_caller(event, press):
+def test_ctrl_c_in_a_callback_goes_on_to_the_caller(event):
     """It was taken for skorch's way to stop early by the name of the function, and swallowed."""
-
-    def interrupt(self, net, **kwargs):
-        if len(net.history) == 3:
-            press()
-
-    callback = type("Mine", (Callback,), {event: interrupt})()
-    model = FMRegressor(**PARAMS, callbacks=[callback])
+    model = FMRegressor(**PARAMS, callbacks=[Pressed(event)])
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, RAW)
     assert len(model.history_) in (2, 3)
