@@ -210,12 +210,13 @@ def check_regression_target(y: Any) -> NDArray[np.float64]:
 
 def _as_1d(y: Any) -> NDArray[Any]:
     """Targets as one dimension; scikit-learn's own warning of a column would point in here."""
-    shape = np.shape(y)
-    if len(shape) == 2 and shape[1] == 1:
+    shape: tuple[int, ...] = getattr(y, "shape", ())
+    is_column = len(shape) == 2 and shape[1] == 1
+    if is_column:
         warnings.warn(
             "A column-vector y was passed when a 1d array was expected. Please change the shape of "
             "y to (n_samples,), for example using ravel().",
             DataConversionWarning,
             stacklevel=levels_to_user(),
         )
-    return column_or_1d(y)
+    return column_or_1d(y, warn=not is_column)
