@@ -54,8 +54,8 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         columns, or as dtypes (``"category"``, ``np.number``, ``[int, bool]``). Columns in
         neither, nor in `fields`, are told by what they hold: lists and the like are bags, dates
         are dates, numbers are numeric, all else is categorical. Columns of an object array
-        are numeric if they hold numbers only. Integers that number things without gaps (see
-        Notes) are taken for ids, that is for categories.
+        are numeric if they hold numbers only. Whole numbers that are ids, by the column's
+        name or by their values (see Notes), are categories.
     fields : dict of str or int to description, default=None
         How to encode single columns, by name or position: `CategoryField`, `BagField`,
         `NumberField` or `DateField`.
@@ -110,12 +110,16 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    Integers are taken for ids if there are at least 100 different ones, each in two rows on
-    average, they fill 95% of the range between the least (not negative) and the largest, and
-    neighbours do not resemble each other in frequency (rank correlation below 0.85), as
-    ages and counts do. So are integers of columns named like ids (id, user_id, movieId) if there
-    are at least 20 different ones, each in two rows on average. `summary` says so; `numeric`
-    overrides it. Other ids with gaps need `categorical`.
+    Whole numbers are ids, and so categories, if the last word of their column's name says so: a
+    word for ids (id, key, code, sku, zip ...), or whom or what rows of ratings and purchases are
+    about (user, customer, item, movie, store ...), in user_id, userId, "User ID", movies. They are
+    numbers if a word is of measurements (age, price, time, n_items). Where the name says nothing,
+    integers are ids if there are at least 100 different ones, each in two rows on average, whose
+    neighbours do not resemble each other in frequency (rank correlation below 0.85) as those of
+    counts do, and which fill 95% of their range; or with ten rows each and a rank correlation
+    below 0.4, a third of it. If they fill less, fit takes them for numbers and warns. A
+    different number in nearly every row is a row number, whatever its name. `summary` says what
+    was chosen and why; `categorical`, `numeric` and `fields` override it.
 
     Examples
     --------
@@ -362,11 +366,12 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         Returns
         -------
         DataFrame
-            One row per field, by name: its kind; the columns it is made of; how it is
-            encoded; the vocabulary's name; vocabulary_size, the rows of the table it reads;
-            slots, and how they are pooled; unknown_share, the share of categories in fit too
-            rare for a code;
-            missing_share, that of rows with nothing in the cell; mean_length and
+            One row per field, by name: its kind; the columns it is made of; chosen_by, what
+            decided on the kind: a parameter ("fields=" and the like), for whole numbers the
+            column's "name" or their "values", else the type of the "cells"; how it is encoded;
+            the vocabulary's name; vocabulary_size, the rows of the table it reads; slots, and
+            how they are pooled; unknown_share, the share of categories in fit too rare for a
+            code; missing_share, that of rows with nothing in the cell; mean_length and
             max_length of bags; bytes of memory of the encoder; and a note where the choice
             may surprise.
         """
@@ -375,6 +380,7 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
             step.encoder.name: {
                 "kind": step.encoder.kind,
                 "columns": ", ".join(step.column_names),
+                "chosen_by": step.chosen_by,
                 **step.encoder.describe(),
                 "note": step.note,
             }
