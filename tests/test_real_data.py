@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 
-from sklearn_fm import DeepFMClassifier, FieldEncoder, FMClassifier, MFRegressor
+from sklearn_fm import DeepFMClassifier, FieldEncoder, FMClassifier, FMRegressor, MFRegressor
 
 FOLDER = os.environ.get("SKLEARN_FM_TEST_DATA", "")
 pytestmark = pytest.mark.skipif(
@@ -47,6 +48,23 @@ def test_movielens():
     assert found < rmse(biases.fit(train[ids], train.rating)) - 0.005
     strangers = pd.DataFrame({"user": [-1], "item": [-1], "rating": 0, "time": 0})
     assert abs(factors.predict(strangers)[0] - train.rating.mean()) < 0.5
+
+
+@pytest.mark.parametrize("name", ["movielens", "kmrd"])
+def test_integer_ids_need_no_word(name):
+    """Items whose ids have gaps were numbers in bins: RMSE 1.016 for .851 on MovieLens-1M."""
+    if name == "movielens":
+        ids, target, train, test = ["user", "item"], "rating", *map(read_ratings, ["base", "test"])
+    else:
+        ids, target = ["user", "movie"], "rate"
+        table = pd.read_parquet(DATA / "kmrd" / "rates.parquet")
+        train, test = train_test_split(table, test_size=0.2, random_state=0)
+
+    def rmse(cls):
+        model = cls(random_state=0).fit(train[ids], train[target])
+        return np.sqrt(np.mean((model.predict(test[ids]) - test[target]) ** 2))
+
+    assert rmse(FMRegressor) < rmse(MFRegressor) + 0.005
 
 
 # -- Criteo ------------------------------------------------------------------------------------

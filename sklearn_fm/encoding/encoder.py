@@ -114,12 +114,13 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
     word for ids (id, key, code, sku, zip ...), or whom or what rows of ratings and purchases are
     about (user, customer, item, movie, store ...), in user_id, userId, "User ID", movies. They are
     numbers if a word is of measurements (age, price, time, n_items). Where the name says nothing,
-    integers are ids if there are at least 100 different ones, each in two rows on average, whose
-    neighbours do not resemble each other in frequency (rank correlation below 0.85) as those of
-    counts do, and which fill 95% of their range; or with ten rows each and a rank correlation
-    below 0.4, a third of it. If they fill less, fit takes them for numbers and warns. A
-    different number in nearly every row is a row number, whatever its name. `summary` says what
-    was chosen and why; `categorical`, `numeric` and `fields` override it.
+    integers are ids if there are at least 100 different ones, each in two rows on average, which
+    fill 95% of their range and whose neighbours do not resemble each other in frequency (rank
+    correlation below 0.85) as those of counts do; or a third of their range, with neighbours of
+    a quarter of the rows more unlike than chance makes them. If they fill less, fit takes them
+    for numbers and warns. A different number in nearly every row is a row number, whatever its
+    name. `summary` says what was chosen and why; `categorical`, `numeric` and `fields` override
+    it.
 
     Examples
     --------

@@ -151,10 +151,11 @@ def look_like_ids(numbers: NDArray[Any]) -> bool | None:
 
     Notes
     -----
-    Measurements and counts have neighbours of similar frequency, ids do not. Nor do ids favour
-    multiples of 5, as people do who measure. A hundred different ones with two rows each are
-    asked for; ten rows where ids leave gaps. Ids of which two thirds of the range are missing
-    look like prices or distances of which a few occur often: that is the doubt.
+    Measurements and counts have neighbours of similar frequency, ids do not: where they leave
+    gaps, a quarter of the rows must be at neighbours that chance alone does not make so unlike.
+    Nor do ids favour multiples of 5, as people do who measure. A hundred different ones with
+    two rows each are asked for. Ids of which two thirds of the range are missing look like prices
+    or distances of which a few occur often: that is the doubt, if there are ten rows for each.
     """
     if len(numbers) < 200 or numbers.min() < 0:
         return False
@@ -169,9 +170,11 @@ def look_like_ids(numbers: NDArray[Any]) -> bool | None:
     filled = n / (most - least + 1)
     if filled >= 0.95 or most >= _LARGEST_MEASUREMENT:
         return True
-    if n >= n_rows / 10 or likeness >= 0.4 or counts.max() >= n_rows / 10:
+    if counts.max() >= n_rows / 10 or _jumps(counts) < 0.25:
         return False
-    return True if filled > 1 / 3 else None
+    if filled > 1 / 3:
+        return True
+    return None if likeness < 0.4 and n < n_rows / 10 else False
 
 
 # -- implementation ----------------------------------------------------------------------------
@@ -226,6 +229,16 @@ def _likeness(counts: NDArray[np.intp]) -> float:
     if len(counts) < 3 or np.ptp(before) == 0 or np.ptp(after) == 0:
         return 0.0
     return float(np.corrcoef(_ranks(before), _ranks(after))[0, 1])
+
+
+def _jumps(counts: NDArray[np.intp]) -> float:
+    """Share of the rows at neighbours whose counts differ by over two standard deviations.
+
+    Of Poisson counts with equal means, whose difference has their sum as its variance, these are
+    5%.
+    """
+    both = counts[:-1] + counts[1:]
+    return float(both[np.diff(counts) ** 2 > 4 * both].sum() / both.sum())
 
 
 def _ranks(counts: NDArray[np.intp]) -> NDArray[np.float64]:

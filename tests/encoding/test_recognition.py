@@ -98,6 +98,13 @@ def numbers_that(kind, rng):
     if kind == "ids with gaps":
         ids = rng.choice(600, 300, replace=False)
         return ids[rng.choice(300, 10 * n, p=rng.dirichlet(np.full(300, 2.0)))]
+    if kind == "ids with gaps, popular first":  # as MovieLens' items are
+        ids = np.sort(rng.choice(600, 300, replace=False))
+        popularity = np.exp(-np.arange(300) / 100 + rng.normal(0, 0.7, 300))
+        return ids[rng.choice(300, 10 * n, p=popularity / popularity.sum())]
+    if kind == "ids with gaps, few rows":
+        users = np.sort(rng.choice(1500, 1300, replace=False))
+        return users[rng.choice(1300, n, p=rng.dirichlet(np.full(1300, 0.5)))]
     if kind == "ages":
         return np.clip(rng.normal(45, 20, 20 * n), 0, 110).round()
     if kind == "counts":
@@ -106,6 +113,8 @@ def numbers_that(kind, rng):
         return np.arange(n)
     if kind == "few values":
         return rng.integers(0, 50, n)
+    if kind == "lengths":
+        return rng.normal(500, 100, n).round()
     if kind == "prices in cents":
         return rng.lognormal(6, 1, n).round()
     if kind == "times of day, rounded":
@@ -126,10 +135,13 @@ def numbers_that(kind, rng):
         ("user ids", True),
         ("shuffled zipf", True),
         ("ids with gaps", True),
+        ("ids with gaps, popular first", True),
+        ("ids with gaps, few rows", True),
         ("ages", False),
         ("counts", False),
         ("row numbers", False),
         ("few values", False),
+        ("lengths", False),
         ("prices in cents", False),
         ("times of day, rounded", False),
         ("days", False),
@@ -140,7 +152,7 @@ def numbers_that(kind, rng):
 @pytest.mark.parametrize("seed", range(5))
 def test_ids_are_told_from_measures(kind, are_ids, seed):
     numbers = numbers_that(kind, np.random.default_rng(seed)).astype(np.int64)
-    if are_ids and kind != "ids with gaps":
+    if are_ids and "gaps" not in kind:
         numbers = np.unique(numbers, return_inverse=True)[1]
     assert look_like_ids(numbers) is are_ids
     with_missing = pd.array(numbers, dtype="Int64").insert(0, pd.NA)
