@@ -170,10 +170,10 @@ def look_like_ids(numbers: NDArray[Any]) -> bool | None:
     filled = n / (most - least + 1)
     if filled >= 0.95 or most >= _LARGEST_MEASUREMENT:
         return True
-    if counts.max() >= n_rows / 10 or _jumps(counts) < 0.25:
+    if counts.max() >= n_rows / 10:
         return False
     if filled > 1 / 3:
-        return True
+        return _jumps(counts) >= 0.25
     return None if likeness < 0.4 and n < n_rows / 10 else False
 
 
