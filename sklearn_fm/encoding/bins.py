@@ -188,7 +188,7 @@ class BinEncoder(_CutEncoder):
         self.upper = upper
         reached = cumulative[ends]
         before = np.append(0.0, reached[:-1])[: len(ends)]
-        medians = numbers[np.searchsorted(2 * cumulative, before + reached)]
+        medians = numbers[np.searchsorted(cumulative, before / 2 + reached / 2)]
         self.medians = np.where(reached > before, medians, upper)
         return len(upper)
 
