@@ -26,6 +26,7 @@ from .categories import CategoryEncoder, HashEncoder
 from .columns import Columns, read_columns
 from .fields import Field, check_rules, frequency_rule, is_count, is_one_of, scaler_rule
 from .plan import Step, hash_large, items_of, make_plan
+from .unknown import unknown_share, warn_of_unknown
 from .weights import check_sample_weight
 
 __all__ = ["FieldEncoder"]
@@ -45,7 +46,9 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
     Columns of a DataFrame are matched by name, as in ColumnTransformer: order does not
     matter and additional columns are ignored. Columns of an array are matched by position.
     Data of the same content get the same codes in any container: pandas of any dtype, polars,
-    pyarrow, numpy (also structured), a dict of columns.
+    pyarrow, numpy (also structured), a dict of columns. Categories may be whole numbers in one
+    table and their text in the next: 7, 7.0 and "7" (but not "007") are the same, unless a column
+    in fit holds both.
 
     Parameters
     ----------
@@ -263,7 +266,7 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         codes = self._fit(X, sample_weight)
         self._forget_rare()
         if codes is None:  # rows of weight 0 were left out of fit, but are wanted here
-            codes = self._transform(read_columns(X, self, reset=False))
+            codes = self._transform(read_columns(X, self, reset=False), warn=False)
         return FieldArray._wrap(codes, self.schema_)
 
     def transform(self, X: Any) -> FieldArray:
@@ -286,9 +289,45 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
             ``handle_unknown="error"``.
         TypeError
             If the table is sparse, or a category cannot be hashed.
+
+        Warns
+        -----
+        UserWarning
+            If a field of categories or bags is unknown almost everywhere (see Notes).
+
+        Notes
+        -----
+        Unknown categories are normal, but a whole column of them is often another column than
+        that of fit, or ids of another kind. So an encoder warns, once for a field, when of a
+        hundred rows or more nine in ten are unknown, but at most half were in fit; not for a few
+        new categories (fewer than 20, or than fit knows). `unknown_share` counts any.
         """
-        check_is_fitted(self)
-        return FieldArray._wrap(self._transform(read_columns(X, self, reset=False)), self.schema_)
+        return self._encode(X, warn=True)
+
+    def unknown_share(self, X: Any) -> pd.Series:
+        """Return how much of a table is unknown, field by field.
+
+        Parameters
+        ----------
+        X : table of shape (n_rows, n_columns)
+            The table, as for `transform`, which does the same work.
+
+        Returns
+        -------
+        Series of shape (n_fields,)
+            By field, the share of its rows that are unknown: not seen in fit, too rare there, or
+            missing where fit saw none missing; for bags the share of the categories in them. 0 for
+            numbers that stay numbers.
+
+        Raises
+        ------
+        ValueError
+            If a column is missing or unusable, or something is unknown and
+            ``handle_unknown="error"``.
+        TypeError
+            If the table is sparse, or a category cannot be hashed.
+        """
+        return unknown_share(self._encode(X, warn=False))
 
     def inverse_transform(self, X: Any) -> NDArray[Any]:
         """Turn codes back into what they stand for.
@@ -464,10 +503,19 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
 
         return self._lay_out(columns.n_rows, encode)
 
-    def _transform(self, columns: Columns) -> NDArray[Any]:
+    def _encode(self, X: Any, *, warn: bool) -> FieldArray:
+        check_is_fitted(self)
+        codes = self._transform(read_columns(X, self, reset=False), warn=warn)
+        return FieldArray._wrap(codes, self.schema_)
+
+    def _transform(self, columns: Columns, *, warn: bool) -> NDArray[Any]:
         def encode(k: int) -> NDArray[Any]:
             step = self._steps[k]
-            return step.encoder.transform(step.read(columns))
+            values = step.read(columns)
+            codes = step.encoder.transform(values)
+            if warn:
+                warn_of_unknown(step.encoder, values, codes)
+            return codes
 
         return self._lay_out(columns.n_rows, encode)
 

@@ -212,6 +212,11 @@ class Vocabulary:
         table[is_category] = self.categories
         return table[codes.astype(np.intp)]
 
+    def first_categories(self, n: int) -> list[Any]:
+        """Return the categories of the first codes, missing left out, without making all."""
+        numbers = self._numbers_by_code()
+        return self._store.keys(numbers[numbers != MISSING][:n]).tolist()
+
     # -- contents ------------------------------------------------------------------------
 
     @property
