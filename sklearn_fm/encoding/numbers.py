@@ -25,6 +25,7 @@ __all__ = ["NumberEncoder", "WaveEncoder", "as_numbers"]
 NUMBER_TYPES = (float, int, type(None), Real, Decimal, np.bool_)  # None is a missing number
 PANDAS_MISSING = {type(pd.NA), type(pd.NaT)}
 
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _LARGEST_LOG = np.log(np.finfo(np.float64).max)
 
 
@@ -307,7 +308,7 @@ class WaveEncoder(ColumnEncoder):
 
 
 def as_numbers(values: Any, name: str) -> NDArray[np.float64]:
-    """Column as float64 numbers, NaN for missing.
+    """Column as float64 numbers, durations in seconds, NaN for missing.
 
     Parameters
     ----------
@@ -327,7 +328,9 @@ def as_numbers(values: Any, name: str) -> NDArray[np.float64]:
     """
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = np.asarray(values)
-    if not pd.api.types.is_numeric_dtype(values.dtype):  # bool counts as numeric
+    if values.dtype.kind == "m":
+        numbers = _seconds(np.asarray(values))
+    elif not pd.api.types.is_numeric_dtype(values.dtype):  # bool counts as numeric
         numbers = _objects_as_numbers(np.asarray(values, dtype=object), name)
     elif values.dtype.kind == "c":
         raise ValueError(f"Complex data not supported: field {name!r} has dtype {values.dtype}.")
@@ -346,6 +349,8 @@ def as_numbers(values: Any, name: str) -> NDArray[np.float64]:
 
 def _objects_as_numbers(values: NDArray[np.object_], name: str) -> NDArray[np.float64]:
     """Objects that all are numbers or missing as floats: text is never parsed."""
+    if pd.api.types.infer_dtype(values, skipna=True) == "timedelta":
+        return _seconds(pd.to_timedelta(values).to_numpy())
     types = set(map(type, values.tolist()))
     if not types.isdisjoint(PANDAS_MISSING):
         values = np.where(pd.isna(values), np.nan, values)
@@ -365,6 +370,16 @@ def _objects_as_numbers(values: NDArray[np.object_], name: str) -> NDArray[np.fl
         raise ValueError(
             f"Field {name!r} holds a number in row {row} that float64 cannot hold."
         ) from None
+
+
+def _seconds(durations: NDArray[np.timedelta64]) -> NDArray[np.float64]:
+    """Durations in seconds, the same from any unit."""
+    unit = np.datetime_data(durations.dtype)[0]
+    if unit not in _PER_SECOND:
+        durations, unit = durations.astype("m8[s]"), "s"
+    ticks, per_second = durations.astype(np.int64), _PER_SECOND[unit]
+    rest = np.fmod(ticks, per_second)  # of the sign of ticks
+    return np.where(np.isnat(durations), np.nan, (ticks - rest) // per_second + rest / per_second)
 
 
 def _is_float(value: Any) -> bool:

@@ -187,9 +187,12 @@ def _whole_numbers(values: Any) -> NDArray[Any] | None:
         return column.numbers[~column.missing] if len(column.missing) else column.numbers
     cells = values if values.dtype.kind == "u" else np.asarray(values, dtype=object)
     present = np.asarray(cells[~np.asarray(pd.isna(cells))])
-    if present.dtype == object and pd.api.types.infer_dtype(present) == "integer":
+    if present.dtype.kind == "u":
         return present
-    return present if present.dtype.kind == "u" else None
+    kind = pd.api.types.infer_dtype(present)
+    if kind == "decimal" and all(cell == cell // 1 for cell in present):
+        return np.array([int(cell) for cell in present])
+    return present if kind == "integer" else None
 
 
 def _singular(word: str) -> str:

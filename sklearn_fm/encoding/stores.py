@@ -417,9 +417,10 @@ def _restore_wholes(keys: NDArray[np.int64], are_bools: bool) -> Store:
 
 
 def _text(cell: Any) -> str | None:
-    """A text itself, if UTF-8 holds it, or that of a whole number."""
+    """A text itself, if UTF-8 holds it, or that of a whole number of up to 39 digits."""
     if not isinstance(cell, str):
-        return None if (whole := _whole(cell)) is None else str(whole)
+        whole = _whole(cell)
+        return None if whole is None or abs(whole) >= 10**39 else str(whole)
     try:
         cell.encode()
     except UnicodeEncodeError:  # half of a surrogate pair
