@@ -57,8 +57,9 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         columns, or as dtypes (``"category"``, ``np.number``, ``[int, bool]``). Columns in
         neither, nor in `fields`, are told by what they hold: lists and the like are bags, dates
         are dates, numbers, decimals and durations (in seconds) are numeric, all else is
-        categorical. Columns of an object array are numeric if they hold numbers only. Whole numbers that are ids, by the column's
-        name or by their values (see Notes), are categories.
+        categorical. Columns of an object array are numeric if they hold numbers only. Whole
+        numbers that are ids, by the column's name or by their values (see Notes), are
+        categories.
     fields : dict of str or int to description, default=None
         How to encode single columns, by name or position: `CategoryField`, `BagField`,
         `NumberField` or `DateField`.
