@@ -300,8 +300,8 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         -----
         Unknown categories are normal, but a whole column of them is often another column than
         that of fit, or ids of another kind. So an encoder warns, once for a field, when of a
-        hundred rows or more nine in ten are unknown, but at most half were in fit; not for a few
-        new categories (fewer than 20, or than fit knows). `unknown_share` counts any.
+        hundred rows or more 99% are unknown, but at most half were in fit; not for a few new
+        categories (fewer than 20, or than fit knows). `unknown_share` counts any.
         """
         return self._encode(X, warn=True)
 

@@ -21,8 +21,9 @@ from .column_encoder import UNKNOWN, ColumnEncoder
 
 __all__ = ["MOST", "unknown_share", "warn_of_unknown"]
 
-#: Share of unknown categories from which on a column is not what it was in fit.
-MOST = 0.9
+#: Share of unknown categories from which on a column is not what it was in fit. Of new days with
+#: mostly new users some are known.
+MOST = 0.99
 _IN_FIT = 0.5  # share of rare ones in fit up to which that is news
 _FEWEST_ROWS = 100
 _DISTINCT = (
@@ -78,7 +79,7 @@ def warn_of_unknown(encoder: ColumnEncoder, values: Any, codes: NDArray[Any]) ->
         return
     # A few rows tell that all is well, so that this costs nothing.
     few = codes[:: n_rows // _SAMPLE].reshape(-1, encoder.n_columns)[:, : encoder.slots]
-    if _share(few) < MOST - 0.1 or items.rare_share > _IN_FIT:
+    if _share(few) < 0.9 or items.rare_share > _IN_FIT:
         return
     cells = encoder.items_of(values) if isinstance(encoder, BagEncoder) else values
     is_unknown = items.known.look_up(cells) < 0

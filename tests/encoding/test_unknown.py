@@ -116,7 +116,7 @@ def test_threads_say_it_once(table):
         ("few rows", lambda X: X[:99].assign(user=-1 - np.arange(99))),
         ("one new user and all items", lambda X: X.assign(user=1000)),
         ("a few new users", lambda X: X.assign(user=1000 + np.arange(len(X)) % 5)),
-        ("half are new", lambda X: X.assign(user=X["user"] + 25)),
+        ("a new day", lambda X: X.assign(user=np.where(np.arange(N) % 20, 1000 + np.arange(N), 1))),
         ("another month", lambda X: X.assign(when=pd.Timestamp("2024-02-01"))),
         ("nothing in the bags", lambda X: X.assign(tags=[[] for _ in range(len(X))])),
         ("a constant", lambda X: X.assign(site="other")),
