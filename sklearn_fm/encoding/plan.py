@@ -117,7 +117,7 @@ def make_plan(encoder: Any, X: Any, columns: Columns) -> list[Step]:
         warnings.warn(
             f"Columns {doubtful} hold whole numbers that may be ids, and were taken for numbers. "
             f"Pass FieldEncoder(categorical={doubtful}) if they are ids, else "
-            f"FieldEncoder(numeric={doubtful}).",
+            f"FieldEncoder(numeric={doubtful}); estimators take one as encoder=.",
             stacklevel=2,
         )
     _check_vocabularies(steps)
