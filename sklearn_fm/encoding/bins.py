@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..kernels import HAS_KERNELS
 from .column_encoder import UNKNOWN, ColumnEncoder
 from .exact import as_distances, find_origin
+from .numbers import as_numbers
 from .sketch import Sketch
 
 __all__ = ["BinEncoder", "KnotEncoder"]
@@ -76,7 +77,7 @@ class _CutEncoder(ColumnEncoder):
         """
         if not self.n_rows and self._counts_from_origin:
             self.origin = find_origin(values)
-        numbers = as_distances(values, self.name, self.origin)
+        numbers = as_distances(values, as_numbers(values, self.name), self.origin)
         missing = np.isnan(numbers)
         self._count(missing, weight)
         self._sketch.add(numbers[~missing], None if weight is None else weight[~missing])
@@ -115,7 +116,7 @@ class _CutEncoder(ColumnEncoder):
             If the column holds text or infinity, or something that has no code and
             ``handle_unknown="error"``.
         """
-        numbers = as_distances(values, self.name, self.origin)
+        numbers = as_distances(values, as_numbers(values, self.name), self.origin)
         if self.handle_unknown == "error":
             is_missing = np.isnan(numbers)
             bad = ~is_missing if not self._n_codes else is_missing & (self._missing < 0)

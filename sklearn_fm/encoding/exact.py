@@ -1,6 +1,6 @@
 """Whole numbers too large for float64 as their distances from one of them, which are not.
 
-It chooses no bins, and takes other numbers as `as_numbers` gives them.
+It chooses no bins and reads no text.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-
-from .numbers import as_numbers
 
 __all__ = ["as_distances", "find_origin"]
 
@@ -40,29 +38,23 @@ def find_origin(values: Any) -> int:
     return least if max(-least, most) > _LARGEST_EXACT else 0
 
 
-def as_distances(values: Any, name: str, origin: int) -> NDArray[np.float64]:
-    """Column as float64 distances from an origin, NaN for missing.
+def as_distances(values: Any, numbers: NDArray[np.float64], origin: int) -> NDArray[np.float64]:
+    """Distances of a column's numbers from an origin.
 
     Parameters
     ----------
     values : ndarray or pandas extension array of shape (n_rows,)
         The column.
-    name : str
-        Name of the field, for error messages.
+    numbers : ndarray of shape (n_rows,)
+        The column as float64, NaN for missing; may be written to.
     origin : int
         From `find_origin`.
 
     Returns
     -------
     ndarray of shape (n_rows,)
-        Exact up to 2**53; beyond, in the order of the numbers.
-
-    Raises
-    ------
-    ValueError
-        As `as_numbers` does.
+        Exact up to 2**53; beyond, in the order of the numbers. NaN for missing.
     """
-    numbers = as_numbers(values, name)
     if origin == 0:
         return numbers
     if not _holds_integers(values):

@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import has_fit_parameter
 
 from .column_encoder import ColumnEncoder
+from .exact import as_distances, find_origin
 from .sketch import Sketch
 
 __all__ = ["NumberEncoder", "WaveEncoder", "as_numbers"]
@@ -239,6 +240,11 @@ class WaveEncoder(ColumnEncoder):
     n_waves : int, default=4
         Number of frequencies.
 
+    Attributes
+    ----------
+    origin : int
+        What numbers are counted from: 0, or the least of whole numbers too large for float64.
+
     References
     ----------
     Gorishniy, Rubachev, Babenko (2022), On embeddings for numerical features in tabular deep
@@ -253,6 +259,7 @@ class WaveEncoder(ColumnEncoder):
         self.knots: NDArray[np.float64] = np.empty(0)
         self.ranks: NDArray[np.float64] = np.empty(0)
         self._sketch = Sketch()
+        self.origin = 0
 
     @property
     def vocabulary_size(self) -> int:
@@ -261,7 +268,9 @@ class WaveEncoder(ColumnEncoder):
 
     def learn(self, values: Any, weight: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """Take note of the numbers of a column."""
-        numbers = as_numbers(values, self.name)
+        if not self.n_rows:
+            self.origin = find_origin(values)
+        numbers = self._read(values)
         missing = np.isnan(numbers)
         self._count(missing, weight)
         self._sketch.add(numbers[~missing], None if weight is None else weight[~missing])
@@ -293,14 +302,17 @@ class WaveEncoder(ColumnEncoder):
 
     def transform(self, values: Any) -> NDArray[np.float64]:
         """Return the waves of a column."""
-        return self.encode(as_numbers(values, self.name))
+        return self.encode(self._read(values))
 
     def inverse_transform(self, codes: NDArray[Any]) -> NDArray[np.float64]:
         """Return the numbers, as far as their rank tells; NaN where missing."""
         sine, cosine = codes[:, 0], codes[:, self.n_waves]
         rank = np.arctan2(sine, cosine) / np.pi
         numbers = np.interp(rank, self.ranks, self.knots) if len(self.knots) else rank * np.nan
-        return np.where((sine == 0) & (cosine == 0), np.nan, numbers)
+        return self.origin + np.where((sine == 0) & (cosine == 0), np.nan, numbers)
+
+    def _read(self, values: Any) -> NDArray[np.float64]:
+        return as_distances(values, as_numbers(values, self.name), self.origin)
 
     def _describe(self) -> dict[str, Any]:
         how = f"{self.n_waves} sines and cosines of the rank"

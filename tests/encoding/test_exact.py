@@ -1,4 +1,4 @@
-"""Whole numbers beyond 2**53: what float64 makes one stays apart in bins and at knots."""
+"""Whole numbers beyond 2**53: what float64 makes one stays apart in bins, at knots and on waves."""
 
 from decimal import Decimal
 
@@ -11,6 +11,7 @@ from numpy.testing import assert_array_equal
 
 from sklearn_fm import FieldEncoder
 from sklearn_fm.encoding.exact import as_distances, find_origin
+from sklearn_fm.encoding.numbers import as_numbers
 
 STARTS = [2**60, 2**63 + 10, -(2**63), 2**64 - 200, -(2**60)]
 
@@ -27,7 +28,7 @@ def tables(numbers):
 
 
 @pytest.mark.parametrize("start", STARTS)
-@pytest.mark.parametrize("scaler", ["bins", "uniform_bins", "piecewise"])
+@pytest.mark.parametrize("scaler", ["bins", "uniform_bins", "piecewise", "periodic"])
 def test_neighbours_stay_apart(start, scaler):
     """A hundred numbers near 2**60 fell into two bins."""
     steps = np.random.default_rng(0).permutation(100)
@@ -63,6 +64,10 @@ def test_what_float64_holds_counts_from_nought():
     assert find_origin(pd.array([None, None], dtype="Int64")) == 0
     assert find_origin(pd.array([2**60, None], dtype="Int64")) == 2**60
     cells = np.array([2**60 + 1, None, 2**60 + 2, 2**70], dtype=object)
-    assert_array_equal(as_distances(cells, "x", 2**60), [1, np.nan, 2, float(2**70 - 2**60)])
+    assert_array_equal(
+        as_distances(cells, as_numbers(cells, "x"), 2**60), [1, np.nan, 2, float(2**70 - 2**60)]
+    )
     mixed = np.array([2**60, 1.5, Decimal(2**60), None], dtype=object)
-    assert_array_equal(as_distances(mixed, "x", 2**60), [0, 1.5 - 2.0**60, 0, np.nan])
+    assert_array_equal(
+        as_distances(mixed, as_numbers(mixed, "x"), 2**60), [0, 1.5 - 2.0**60, 0, np.nan]
+    )
