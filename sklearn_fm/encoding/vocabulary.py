@@ -273,6 +273,8 @@ class Vocabulary:
             self._store = make_store(column)
             return self._store.add(column)
         rows, cells = factorize(read_cells(values))
+        if not cells:
+            return np.full(len(rows), MISSING, dtype=np.int32)
         own = self._store.as_own(cells)
         if own is None:
             self._store = CellStore(self._store.keys().tolist())

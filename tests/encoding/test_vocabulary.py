@@ -286,10 +286,11 @@ def test_columns_of_nothing_but_missing_say_nothing_about_the_kind():
     words.add(["a"])
     assert isinstance(words._store, TextStore)
     words.add(np.array([np.nan]))
+    words.add(np.array(["NaT"], dtype="M8[s]"))
     assert isinstance(words._store, TextStore)
     words.assign()
     assert words.categories.tolist() == ["a"]
-    assert words.counts.tolist() == [1, 4]
+    assert words.counts.tolist() == [1, 5]
 
 
 def test_an_empty_vocabulary_has_seen_nothing():
