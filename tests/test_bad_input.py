@@ -360,6 +360,28 @@ def test_lbfgs_has_neither_callbacks_nor_partial_fit():
     unchanged(model, lambda m: m.fit(X, Y), ValueError, message)
 
 
+@pytest.mark.parametrize("gradient_clip", [None, 1e6])  # the compiled step and torch's
+@pytest.mark.parametrize("solver", ["adagrad", "ftrl"])
+@pytest.mark.parametrize(
+    ("params", "weight", "message"),
+    [
+        ({}, 1e-60, r"l2_linear is 2e\+60 times the mean weight of a row.*multiply the sample w"),
+        (
+            {"l2_embedding": 1e45},
+            1.0,
+            r"l2_embedding is 1e\+45 times the mean .*Lower l2_embedding",
+        ),
+        ({"initial_accumulator": 1e-60}, 1.0, r"initial_accumulator=1e-60.*from 1e-37 to 1e\+37"),
+        ({"initial_accumulator": 1e60}, 1.0, r"initial_accumulator=1e\+60.*from 1e-37 to 1e\+37"),
+    ],
+)
+def test_numbers_that_32_bits_cannot_hold(params, weight, message, solver, gradient_clip):
+    """They became infinite or 0 in the first step, for which the learning rate was blamed."""
+    model = FMRegressor(**{**SMALL, "solver": solver}, gradient_clip=gradient_clip).fit(X, Y)
+    model.set_params(**params)
+    unchanged(model, lambda m: m.fit(X, Y, sample_weight=weight * ONES), ValueError, message)
+
+
 def test_device_that_is_absent():
     import torch
 

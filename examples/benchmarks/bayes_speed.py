@@ -95,7 +95,7 @@ def compare_als(options: argparse.Namespace) -> None:
         seconds = time.perf_counter() - started
         history = model.history_
         if "phase" in history:  # only the rows of the refit are all rows
-            history = history[history["phase"] == "refit"]
+            history = history[history["phase"] != "search"]
         error = root_mean_squared_error(y_test, model.predict(X_test))
         sweep = history["seconds"].median()
         print(f"| {label} | {sweep:.3f} | {seconds:.1f} | {error:.4f} |", flush=True)

@@ -16,7 +16,7 @@ from .categories import CategoryEncoder, HashEncoder
 from .column_encoder import ColumnEncoder
 from .fields import BagField
 
-__all__ = ["BagEncoder", "Bags", "read_bags"]
+__all__ = ["EMPTY", "BagEncoder", "Bags", "read_bags"]
 
 EMPTY = -2
 _MOST_CODES = 2**31  # of one column; beyond, padding would fill the memory
@@ -173,6 +173,10 @@ class BagEncoder(ColumnEncoder):
                 items = tuple(zip(items, own[n::step][full].tolist(), strict=True))
             out[row] = items
         return out
+
+    def items_of(self, values: Any) -> Any:
+        """Return the categories of a column one after the other, those of long bags too."""
+        return self._read(values).items
 
     def forget_rare(self) -> None:
         """Drop the categories without a code."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..kernels import HAS_KERNELS
 from .column_encoder import UNKNOWN, ColumnEncoder
+from .exact import as_distances, find_origin
 from .numbers import as_numbers
 from .sketch import Sketch
 
@@ -29,9 +30,15 @@ class _CutEncoder(ColumnEncoder):
         Upper limit to the number of pieces.
     handle_unknown : {"unknown", "error"}
         What to do with a missing number when fit saw none.
+
+    Attributes
+    ----------
+    origin : int
+        What numbers are counted from: 0, or the least of whole numbers too large for float64.
     """
 
     kind = "binned"
+    _counts_from_origin = True
 
     def __init__(self, name: str, n_bins: int, handle_unknown: str) -> None:
         super().__init__(name)
@@ -41,6 +48,7 @@ class _CutEncoder(ColumnEncoder):
         self._missing = UNKNOWN
         self._is_cut = False
         self._sketch = Sketch()
+        self.origin = 0
 
     @property
     def vocabulary_size(self) -> int:
@@ -65,14 +73,16 @@ class _CutEncoder(ColumnEncoder):
         Returns
         -------
         ndarray of shape (n_rows,)
-            The numbers.
+            The numbers, counted from `origin`.
 
         Raises
         ------
         ValueError
             If the column holds text or infinity.
         """
-        numbers = as_numbers(values, self.name)
+        if not self.n_rows and self._counts_from_origin:
+            self.origin = find_origin(values)
+        numbers = as_distances(values, as_numbers(values, self.name), self.origin)
         missing = np.isnan(numbers)
         self._count(missing, weight)
         self._sketch.add(numbers[~missing], None if weight is None else weight[~missing])
@@ -111,7 +121,7 @@ class _CutEncoder(ColumnEncoder):
             If the column holds text or infinity, or something that has no code and
             ``handle_unknown="error"``.
         """
-        numbers = as_numbers(values, self.name)
+        numbers = as_distances(values, as_numbers(values, self.name), self.origin)
         if self.handle_unknown == "error":
             is_missing = np.isnan(numbers)
             bad = ~is_missing if not self._n_codes else is_missing & (self._missing < 0)
@@ -153,10 +163,12 @@ class BinEncoder(_CutEncoder):
     Attributes
     ----------
     upper : ndarray of shape (n_bins,)
-        Largest number of each bin; its floor(log(x)^2) for "log".
+        Largest number of each bin, counted from `origin`; its floor(log(x)^2) for "log".
     medians : ndarray of shape (n_bins,)
-        Weighted (lower) median of each bin, its representative in `inverse_transform`; the
-        largest number of a "uniform" bin that is empty.
+        Likewise, weighted (lower) median of each bin, its representative in
+        `inverse_transform`; the largest number of a "uniform" bin that is empty.
+    origin : int
+        0, or the least number where float64 would make different whole numbers one.
     vocabulary_size : int
         Rows of the table that the field owns: one for unknown and one per code.
 
@@ -175,6 +187,7 @@ class BinEncoder(_CutEncoder):
     ) -> None:
         super().__init__(name, n_bins, handle_unknown)
         self.strategy = strategy
+        self._counts_from_origin = strategy != "log"
         self.upper: NDArray[np.float64] = np.empty(0)
         self.medians: NDArray[np.float64] = np.empty(0)
 
@@ -193,7 +206,7 @@ class BinEncoder(_CutEncoder):
         self.upper = upper
         reached = cumulative[ends]
         before = np.append(0.0, reached[:-1])[: len(ends)]
-        medians = numbers[np.searchsorted(2 * cumulative, before + reached)]
+        medians = numbers[np.searchsorted(cumulative, before / 2 + reached / 2)]
         self.medians = np.where(reached > before, medians, upper)
         return len(upper)
 
@@ -226,7 +239,7 @@ class BinEncoder(_CutEncoder):
             Weighted median of the bin; NaN for missing and unknown.
         """
         # The code of missing and -1 for unknown both pick the NaN at the end.
-        return np.append(self.medians, np.nan)[codes.ravel().astype(np.intp)]
+        return self.origin + np.append(self.medians, np.nan)[codes.ravel().astype(np.intp)]
 
     def _describe(self) -> dict[str, Any]:
         how = f"{len(self.upper)} {self.strategy} bins"
@@ -256,7 +269,9 @@ class KnotEncoder(_CutEncoder):
     Attributes
     ----------
     knots : ndarray of shape (n_knots,)
-        Ascending.
+        Ascending, counted from `origin`.
+    origin : int
+        0, or the least number where float64 would make different whole numbers one.
 
     References
     ----------
@@ -300,7 +315,7 @@ class KnotEncoder(_CutEncoder):
         knots = np.append(self.knots, np.nan)  # for missing and -1
         at = codes[:, :2].astype(np.intp)
         low, high, share = knots[at[:, 0]], knots[at[:, 1]], codes[:, 3]
-        return (1 - share) * low + share * high
+        return self.origin + (1 - share) * low + share * high
 
     def _describe(self) -> dict[str, Any]:
         how = f"piecewise linear, {len(self.knots)} knots"

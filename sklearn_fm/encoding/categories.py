@@ -21,8 +21,9 @@ class CategoryEncoder(ColumnEncoder):
     """Codes of one categorical field.
 
     Categories are equal when Python says so (``1 == 1.0 == True``), whatever container
-    they come in. Numbers are coded in ascending order, anything else in order of first
-    appearance; missing (None, NaN, NA, NaT) is one more category, the last.
+    they come in, and so are a whole number and its text (see `Vocabulary`). Numbers are coded
+    in ascending order, anything else in order of first appearance; missing (None, NaN, NA,
+    NaT) is one more category, the last.
 
     Parameters
     ----------
@@ -55,6 +56,10 @@ class CategoryEncoder(ColumnEncoder):
         Categories in the order of their codes, without missing: bool, int64, float64 or object.
     vocabulary_size : int
         Rows of the table that the field owns: one for unknown and one per code.
+    rare_share : float
+        Share of the weight in fit whose categories are too rare for a code.
+    has_warned : bool
+        Whether `warn_of_unknown` has warned of its columns.
     """
 
     def __init__(
@@ -77,7 +82,8 @@ class CategoryEncoder(ColumnEncoder):
         self.n_hashes = n_hashes
         self.known = Vocabulary() if vocabulary is None else vocabulary
         self._vocabulary_name = vocabulary_name or name
-        self._unknown_share = 0.0
+        self.rare_share = 0.0
+        self.has_warned = False
 
     @property
     def vocabulary_name(self) -> str:
@@ -138,7 +144,7 @@ class CategoryEncoder(ColumnEncoder):
         """Give codes to the categories that are not rare."""
         self.known.assign(self.min_frequency, self.max_categories, keep=keep)
         total = self.known.total
-        self._unknown_share = 1 - float(self.known.counts.sum()) / total if total else 0.0
+        self.rare_share = max(1 - float(self.known.counts.sum()) / total, 0.0) if total else 0.0
 
     def encode(self, draft: NDArray[np.int32]) -> NDArray[np.int32]:
         """Codes of numbers of the vocabulary; -1 for a rare category."""
@@ -204,7 +210,7 @@ class CategoryEncoder(ColumnEncoder):
         known = "numbers" if self.vocabulary.dtype != object else "categories"
         return {
             "encoding": f"{len(self.vocabulary)} {known}",
-            "unknown_share": max(self._unknown_share, 0.0),
+            "unknown_share": self.rare_share,
             "bytes": self.known.nbytes,
         }
 

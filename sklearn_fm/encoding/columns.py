@@ -73,16 +73,18 @@ class Columns:
         self._has_dtypes = has_dtypes
 
     def is_number(self, j: int) -> bool:
-        """Whether column j holds numbers; booleans are none, nor are objects of a DataFrame."""
+        """Whether column j holds numbers, decimals or durations.
+
+        Booleans are none, nor are other objects of a DataFrame, which has dtypes for numbers.
+        """
         kind = self._kind(j)
         if kind != "object":
             return kind in ("integer", "number")
-        return not self._has_dtypes and _infer(self.read(j)) in (
-            "integer",
-            "floating",
-            "mixed-integer-float",
-            "decimal",
-        )
+        inferred = _infer(self.read(j))
+        if self._has_dtypes:
+            return inferred in ("decimal", "timedelta")
+        numbers = ("integer", "floating", "mixed-integer-float", "decimal", "timedelta")
+        return inferred in numbers
 
     def is_integer(self, j: int) -> bool:
         """Whether column j is of an integer dtype, or of objects that are whole numbers."""

@@ -26,6 +26,7 @@ from .categories import CategoryEncoder, HashEncoder
 from .columns import Columns, read_columns
 from .fields import Field, check_rules, frequency_rule, is_count, is_one_of, scaler_rule
 from .plan import Step, hash_large, items_of, make_plan
+from .unknown import unknown_share, warn_of_unknown
 from .weights import check_sample_weight
 
 __all__ = ["FieldEncoder"]
@@ -45,7 +46,9 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
     Columns of a DataFrame are matched by name, as in ColumnTransformer: order does not
     matter and additional columns are ignored. Columns of an array are matched by position.
     Data of the same content get the same codes in any container: pandas of any dtype, polars,
-    pyarrow, numpy (also structured), a dict of columns.
+    pyarrow, numpy (also structured), a dict of columns. Categories may be whole numbers in one
+    table and their text in the next: 7, 7.0 and "7" (but not "007") are the same, unless a column
+    in fit holds both.
 
     Parameters
     ----------
@@ -53,9 +56,10 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         Columns to encode as categories and as numbers, as ColumnTransformer takes
         columns, or as dtypes (``"category"``, ``np.number``, ``[int, bool]``). Columns in
         neither, nor in `fields`, are told by what they hold: lists and the like are bags, dates
-        are dates, numbers are numeric, all else is categorical. Columns of an object array
-        are numeric if they hold numbers only. Integers that number things without gaps (see
-        Notes) are taken for ids, that is for categories.
+        are dates, numbers, decimals and durations (in seconds) are numeric, all else is
+        categorical. Columns of an object array are numeric if they hold numbers only. Whole
+        numbers that are ids, by the column's name or by their values (see Notes), are
+        categories.
     fields : dict of str or int to description, default=None
         How to encode single columns, by name or position: `CategoryField`, `BagField`,
         `NumberField` or `DateField`.
@@ -110,12 +114,17 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    Integers are taken for ids if there are at least 100 different ones, each in two rows on
-    average, they fill 95% of the range between the least (not negative) and the largest, and
-    neighbours do not resemble each other in frequency (rank correlation below 0.85), as
-    ages and counts do. So are integers of columns named like ids (id, user_id, movieId) if there
-    are at least 20 different ones, each in two rows on average. `summary` says so; `numeric`
-    overrides it. Other ids with gaps need `categorical`.
+    Whole numbers are ids, and so categories, if the last word of their column's name says so: a
+    word for ids (id, key, code, sku, zip ...), or whom or what rows of ratings and purchases are
+    about (user, customer, item, movie, store ...), in user_id, userId, "User ID", movies. They are
+    numbers if a word is of measurements (age, price, time, n_items). Where the name says nothing,
+    integers are ids if there are at least 100 different ones, each in two rows on average, which
+    fill 95% of their range and whose neighbours do not resemble each other in frequency (rank
+    correlation below 0.85) as those of counts do; or a third of their range, with neighbours of
+    a quarter of the rows more unlike than chance makes them. If they fill less, fit takes them
+    for numbers and warns. A different number in nearly every row is a row number, whatever its
+    name. `summary` says what was chosen and why; `categorical`, `numeric` and `fields` override
+    it.
 
     Examples
     --------
@@ -258,7 +267,7 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         codes = self._fit(X, sample_weight)
         self._forget_rare()
         if codes is None:  # rows of weight 0 were left out of fit, but are wanted here
-            codes = self._transform(read_columns(X, self, reset=False))
+            codes = self._transform(read_columns(X, self, reset=False), warn=False)
         return FieldArray._wrap(codes, self.schema_)
 
     def transform(self, X: Any) -> FieldArray:
@@ -281,9 +290,45 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
             ``handle_unknown="error"``.
         TypeError
             If the table is sparse, or a category cannot be hashed.
+
+        Warns
+        -----
+        UserWarning
+            If a field of categories or bags is unknown almost everywhere (see Notes).
+
+        Notes
+        -----
+        Unknown categories are normal, but a whole column of them is often another column than
+        that of fit, or ids of another kind. So an encoder warns, once for a field, when of a
+        hundred rows or more 99% are unknown, but at most half were in fit; not for a few new
+        categories (fewer than 20, or than fit knows). `unknown_share` counts any.
         """
-        check_is_fitted(self)
-        return FieldArray._wrap(self._transform(read_columns(X, self, reset=False)), self.schema_)
+        return self._encode(X, warn=True)
+
+    def unknown_share(self, X: Any) -> pd.Series:
+        """Return how much of a table is unknown, field by field.
+
+        Parameters
+        ----------
+        X : table of shape (n_rows, n_columns)
+            The table, as for `transform`, which does the same work.
+
+        Returns
+        -------
+        Series of shape (n_fields,)
+            By field, the share of its rows that are unknown: not seen in fit, too rare there, or
+            missing where fit saw none missing; for bags the share of the categories in them. 0 for
+            numbers that stay numbers.
+
+        Raises
+        ------
+        ValueError
+            If a column is missing or unusable, or something is unknown and
+            ``handle_unknown="error"``.
+        TypeError
+            If the table is sparse, or a category cannot be hashed.
+        """
+        return unknown_share(self._encode(X, warn=False))
 
     def inverse_transform(self, X: Any) -> NDArray[Any]:
         """Turn codes back into what they stand for.
@@ -362,11 +407,12 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         Returns
         -------
         DataFrame
-            One row per field, by name: its kind; the columns it is made of; how it is
-            encoded; the vocabulary's name; vocabulary_size, the rows of the table it reads;
-            slots, and how they are pooled; unknown_share, the share of categories in fit too
-            rare for a code;
-            missing_share, that of rows with nothing in the cell; mean_length and
+            One row per field, by name: its kind; the columns it is made of; chosen_by, what
+            decided on the kind: a parameter ("fields=" and the like), for whole numbers the
+            column's "name" or their "values", else the type of the "cells"; how it is encoded;
+            the vocabulary's name; vocabulary_size, the rows of the table it reads; slots, and
+            how they are pooled; unknown_share, the share of categories in fit too rare for a
+            code; missing_share, that of rows with nothing in the cell; mean_length and
             max_length of bags; bytes of memory of the encoder; and a note where the choice
             may surprise.
         """
@@ -375,6 +421,7 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
             step.encoder.name: {
                 "kind": step.encoder.kind,
                 "columns": ", ".join(step.column_names),
+                "chosen_by": step.chosen_by,
                 **step.encoder.describe(),
                 "note": step.note,
             }
@@ -457,10 +504,19 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
 
         return self._lay_out(columns.n_rows, encode)
 
-    def _transform(self, columns: Columns) -> NDArray[Any]:
+    def _encode(self, X: Any, *, warn: bool) -> FieldArray:
+        check_is_fitted(self)
+        codes = self._transform(read_columns(X, self, reset=False), warn=warn)
+        return FieldArray._wrap(codes, self.schema_)
+
+    def _transform(self, columns: Columns, *, warn: bool) -> NDArray[Any]:
         def encode(k: int) -> NDArray[Any]:
             step = self._steps[k]
-            return step.encoder.transform(step.read(columns))
+            values = step.read(columns)
+            codes = step.encoder.transform(values)
+            if warn:
+                warn_of_unknown(step.encoder, values, codes)
+            return codes
 
         return self._lay_out(columns.n_rows, encode)
 

@@ -8,8 +8,9 @@ The hash is XXH64 of bytes that stand for the cell, the same for all cells that 
 cell                        bytes                                         added to the seed
 ==========================  ============================================  ===================
 str                         UTF-8                                         0
-whole number, bool          8 of int64, little-endian; if it does not
-                            fit, its digits in base 16                    1 * 2**32
+whole number below 10**39,
+bool                        its digits in UTF-8, so that ids are the
+                            same as numbers and as text                   0
 bytes                       themselves                                    2 * 2**32
 other float                 8 of float64, little-endian                   3 * 2**32
 other number                exact, as "numerator/denominator"             4 * 2**32
@@ -36,7 +37,8 @@ from .cells import Cells, Coded, Wholes, factorize, read_cells, read_column
 
 __all__ = ["hash_codes", "xxh64"]
 
-_TEXT, _WHOLE, _BYTES, _FLOAT, _EXACT, _DATE, _INSTANT = range(0, 7 << 32, 1 << 32)
+_TEXT = 0
+_BYTES, _FLOAT, _EXACT, _DATE, _INSTANT = range(2 << 32, 7 << 32, 1 << 32)
 _NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
 
@@ -93,11 +95,10 @@ def _hash_column(values: Any, n_buckets: int, seed: int) -> NDArray[np.int32]:
     from ..kernels.cells.hashing import hash_numbers, hash_texts
 
     out = np.empty(column.n_rows, dtype=np.int32)
+    key = np.uint64(seed + _TEXT)
     if isinstance(column, Wholes):
-        key = np.uint64(seed + _WHOLE)
         hash_numbers(column.numbers, column.missing, key, np.uint64(n_buckets), out)
         return out
-    key = np.uint64(seed + _TEXT)
     for piece, part in column.parts(out):
         hash_texts(*piece, key, np.uint64(n_buckets), part)
     return out
@@ -186,7 +187,7 @@ def _to_bytes(cell: Any) -> tuple[bytes, int]:
         moment = pd.Timestamp(cell)
         unit = str(np.datetime_data(moment.asm8)[0])
         nanoseconds = int(moment.asm8.astype(np.int64)) * _NANOSECONDS[unit]
-        return _whole_to_bytes(nanoseconds), _DATE if moment.tz is None else _INSTANT
+        return _instant_to_bytes(nanoseconds), _DATE if moment.tz is None else _INSTANT
     raise TypeError(type(cell).__name__)
 
 
@@ -194,8 +195,8 @@ def _number_to_bytes(cell: Any) -> tuple[bytes, int]:
     as_float = _as_float(cell)
     if as_float is not None and not as_float.is_integer():  # infinite ones as well
         return struct.pack("<d", as_float), _FLOAT
-    if (whole := int(cell)) == cell:
-        return _whole_to_bytes(whole), _WHOLE
+    if (whole := int(cell)) == cell and abs(whole) < 10**39:
+        return str(whole).encode(), _TEXT
     return "{:x}/{:x}".format(*cell.as_integer_ratio()).encode(), _EXACT
 
 
@@ -208,10 +209,10 @@ def _as_float(cell: Any) -> float | None:
     return as_float if as_float == cell else None
 
 
-def _whole_to_bytes(whole: int) -> bytes:
-    if -(2**63) <= whole < 2**63:
-        return struct.pack("<q", whole)
-    return f"{whole:x}".encode()
+def _instant_to_bytes(nanoseconds: int) -> bytes:
+    if -(2**63) <= nanoseconds < 2**63:
+        return struct.pack("<q", nanoseconds)
+    return f"{nanoseconds:x}".encode()
 
 
 def _check_cells(values: Any, name: str, rows: NDArray[np.intp] | None) -> None:

@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import has_fit_parameter
 
 from .column_encoder import ColumnEncoder
+from .exact import as_distances, find_origin
 from .sketch import Sketch
 
 __all__ = ["NumberEncoder", "WaveEncoder", "as_numbers"]
@@ -25,6 +26,7 @@ __all__ = ["NumberEncoder", "WaveEncoder", "as_numbers"]
 NUMBER_TYPES = (float, int, type(None), Real, Decimal, np.bool_)  # None is a missing number
 PANDAS_MISSING = {type(pd.NA), type(pd.NaT)}
 
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _LARGEST_LOG = np.log(np.finfo(np.float64).max)
 
 
@@ -238,6 +240,11 @@ class WaveEncoder(ColumnEncoder):
     n_waves : int, default=4
         Number of frequencies.
 
+    Attributes
+    ----------
+    origin : int
+        What numbers are counted from: 0, or the least of whole numbers too large for float64.
+
     References
     ----------
     Gorishniy, Rubachev, Babenko (2022), On embeddings for numerical features in tabular deep
@@ -252,6 +259,7 @@ class WaveEncoder(ColumnEncoder):
         self.knots: NDArray[np.float64] = np.empty(0)
         self.ranks: NDArray[np.float64] = np.empty(0)
         self._sketch = Sketch()
+        self.origin = 0
 
     @property
     def vocabulary_size(self) -> int:
@@ -260,7 +268,9 @@ class WaveEncoder(ColumnEncoder):
 
     def learn(self, values: Any, weight: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """Take note of the numbers of a column."""
-        numbers = as_numbers(values, self.name)
+        if not self.n_rows:
+            self.origin = find_origin(values)
+        numbers = self._read(values)
         missing = np.isnan(numbers)
         self._count(missing, weight)
         self._sketch.add(numbers[~missing], None if weight is None else weight[~missing])
@@ -292,14 +302,17 @@ class WaveEncoder(ColumnEncoder):
 
     def transform(self, values: Any) -> NDArray[np.float64]:
         """Return the waves of a column."""
-        return self.encode(as_numbers(values, self.name))
+        return self.encode(self._read(values))
 
     def inverse_transform(self, codes: NDArray[Any]) -> NDArray[np.float64]:
         """Return the numbers, as far as their rank tells; NaN where missing."""
         sine, cosine = codes[:, 0], codes[:, self.n_waves]
         rank = np.arctan2(sine, cosine) / np.pi
         numbers = np.interp(rank, self.ranks, self.knots) if len(self.knots) else rank * np.nan
-        return np.where((sine == 0) & (cosine == 0), np.nan, numbers)
+        return self.origin + np.where((sine == 0) & (cosine == 0), np.nan, numbers)
+
+    def _read(self, values: Any) -> NDArray[np.float64]:
+        return as_distances(values, as_numbers(values, self.name), self.origin)
 
     def _describe(self) -> dict[str, Any]:
         how = f"{self.n_waves} sines and cosines of the rank"
@@ -307,7 +320,7 @@ class WaveEncoder(ColumnEncoder):
 
 
 def as_numbers(values: Any, name: str) -> NDArray[np.float64]:
-    """Column as float64 numbers, NaN for missing.
+    """Column as float64 numbers, durations in seconds, NaN for missing.
 
     Parameters
     ----------
@@ -327,7 +340,9 @@ def as_numbers(values: Any, name: str) -> NDArray[np.float64]:
     """
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = np.asarray(values)
-    if not pd.api.types.is_numeric_dtype(values.dtype):  # bool counts as numeric
+    if values.dtype.kind == "m":
+        numbers = _seconds(np.asarray(values))
+    elif not pd.api.types.is_numeric_dtype(values.dtype):  # bool counts as numeric
         numbers = _objects_as_numbers(np.asarray(values, dtype=object), name)
     elif values.dtype.kind == "c":
         raise ValueError(f"Complex data not supported: field {name!r} has dtype {values.dtype}.")
@@ -346,6 +361,8 @@ def as_numbers(values: Any, name: str) -> NDArray[np.float64]:
 
 def _objects_as_numbers(values: NDArray[np.object_], name: str) -> NDArray[np.float64]:
     """Objects that all are numbers or missing as floats: text is never parsed."""
+    if pd.api.types.infer_dtype(values, skipna=True) == "timedelta":
+        return _seconds(pd.to_timedelta(values).to_numpy())
     types = set(map(type, values.tolist()))
     if not types.isdisjoint(PANDAS_MISSING):
         values = np.where(pd.isna(values), np.nan, values)
@@ -365,6 +382,16 @@ def _objects_as_numbers(values: NDArray[np.object_], name: str) -> NDArray[np.fl
         raise ValueError(
             f"Field {name!r} holds a number in row {row} that float64 cannot hold."
         ) from None
+
+
+def _seconds(durations: NDArray[np.timedelta64]) -> NDArray[np.float64]:
+    """Durations in seconds, the same from any unit."""
+    unit = np.datetime_data(durations.dtype)[0]
+    if unit not in _PER_SECOND:
+        durations, unit = durations.astype("m8[s]"), "s"
+    ticks, per_second = durations.astype(np.int64), _PER_SECOND[unit]
+    rest = np.fmod(ticks, per_second)  # of the sign of ticks
+    return np.where(np.isnat(durations), np.nan, (ticks - rest) // per_second + rest / per_second)
 
 
 def _is_float(value: Any) -> bool:

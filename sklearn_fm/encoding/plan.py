@@ -6,11 +6,9 @@ It encodes nothing.
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass, replace
-from typing import Any, TypeGuard
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, NamedTuple, TypeGuard
 
 from .bags import BagEncoder
 from .bins import BinEncoder, KnotEncoder
@@ -19,20 +17,14 @@ from .column_encoder import ColumnEncoder
 from .columns import Columns, select_columns
 from .dates import CycleEncoder, DateEncoder, as_dates, part_of
 from .fields import DATE_PARTS, BagField, CategoryField, DateField, Field, NumberField
-from .numbers import NumberEncoder, WaveEncoder, as_numbers
+from .numbers import NumberEncoder, WaveEncoder
+from .recognition import recognise
 from .vocabulary import Vocabulary
 
-__all__ = ["Step", "hash_large", "items_of", "look_like_ids", "make_plan"]
+__all__ = ["Step", "hash_large", "items_of", "make_plan"]
 
 _BINS = {"bins": "quantile", "uniform_bins": "uniform", "log_bins": "log"}
-_GUESSED_ID = "integers without gaps, taken for ids; numeric= overrides it"
-_NAMED_LIKE_ID = "integers of a column named like ids, taken for ids; numeric= overrides it"
 _TEXT_OF_DATES = "text that looks like dates; pandas.to_datetime makes dates of it"
-_PERHAPS_ID = "integers that may be ids; categorical= makes them so"
-
-
-#: Names such as id, user_id, movieId, ITEM-ID.
-_NAMED_ID = re.compile(r"(^|[^a-zA-Z])(id|ID|Id)$|[a-z](Id|ID)$")
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?([ T]|$)")
 
 
@@ -48,19 +40,24 @@ class Step:
         Positions of the columns that it is made of.
     column_names : tuple of str
         Their names.
-    note : str
+    chosen_by : {"fields=", "categorical=", "numeric=", "name", "values", "cells"}
+        What decided on the kind of field: a parameter; for whole numbers the column's name or
+        the values; else what the cells are.
+    note : str, default=""
         What may surprise about the choice.
     """
 
     encoder: ColumnEncoder
     columns: tuple[int, ...]
     column_names: tuple[str, ...]
+    chosen_by: str
     note: str = ""
 
     @property
     def is_guessed_id(self) -> bool:
-        """Whether the field was taken for an id because of its numbers."""
-        return self.note in (_GUESSED_ID, _NAMED_LIKE_ID)
+        """Whether whole numbers were taken for ids without being asked for."""
+        is_category = isinstance(self.encoder, (CategoryEncoder, HashEncoder))
+        return is_category and self.chosen_by in ("name", "values")
 
     def read(self, columns: Columns) -> Any:
         """The column, or a tuple of several."""
@@ -90,21 +87,41 @@ def make_plan(encoder: Any, X: Any, columns: Columns) -> list[Step]:
     ValueError
         If a column does not exist or has two roles, fields of one vocabulary differ in how
         they are encoded or are not all of categories, or two fields would have the same name.
+
+    Warns
+    -----
+    UserWarning
+        If whole numbers may be ids; once for all such columns.
     """
     names = [str(name) for name in columns.names]
     roles = _assign_roles(encoder, X, columns, names)
-    weights = {field.weights: j for j, field in roles.items() if _has_weight_column(field)}
+    fields = {j: choice.field for j, choice in roles.items()}
+    weights = {field.weights: j for j, field in fields.items() if _has_weight_column(field)}
     planner = _Planner(encoder)
     steps: list[Step] = []
+    doubtful: list[Any] = []
     for j, name in enumerate(names):
         if name in weights:
             continue
-        field, note = (roles[j], "") if j in roles else _guess(encoder, columns, j, name)
+        choice = roles[j] if j in roles else _guess(encoder, columns, j, name)
+        if choice.is_doubtful:
+            doubtful.append(columns.names[j] if isinstance(columns.names[j], str) else j)
+        field = choice.field
         of = (j, names.index(str(field.weights))) if _has_weight_column(field) else (j,)
         of_names = tuple(names[k] for k in of)
-        steps += [Step(made, of, of_names, note) for made in planner.make(name, field)]
+        steps += [
+            Step(made, of, of_names, choice.chosen_by, choice.note)
+            for made in planner.make(name, field)
+        ]
+    if doubtful:
+        warnings.warn(
+            f"Columns {doubtful} hold whole numbers that may be ids, and were taken for numbers. "
+            f"Pass FieldEncoder(categorical={doubtful}) if they are ids, else "
+            f"FieldEncoder(numeric={doubtful}); estimators take one as encoder=.",
+            stacklevel=2,
+        )
     _check_vocabularies(steps)
-    _check_sharing(roles, steps)
+    _check_sharing(fields, steps)
     made_names = [step.encoder.name for step in steps]
     if twice := sorted({name for name in made_names if made_names.count(name) > 1}):
         raise ValueError(f"Columns and parts of dates make several fields named {twice}; rename.")
@@ -145,39 +162,19 @@ def hash_large(steps: list[Step]) -> list[int]:
     return changed
 
 
-def look_like_ids(numbers: NDArray[np.float64]) -> bool | None:
-    """Whether integers number things rather than measure or count.
-
-    Parameters
-    ----------
-    numbers : ndarray of shape (n_rows,)
-        Whole numbers, NaN for missing.
-
-    Returns
-    -------
-    bool or None
-        None where it may be so: many rows for each of many numbers whose frequency is not like
-        that of their neighbours, but with gaps.
-    """
-    numbers = numbers[~np.isnan(numbers)]
-    if len(numbers) < 200 or numbers.min() < 0:
-        return False
-    distinct, counts = np.unique(numbers, return_counts=True)
-    n = len(distinct)
-    if n < 100 or n > len(numbers) / 2:
-        return False
-    before, after = (_ranks(part) for part in (counts[:-1], counts[1:]))
-    likeness = 0.0 if np.ptp(before) == 0 or np.ptp(after) == 0 else _correlation(before, after)
-    if likeness < 0.85 and n >= 0.95 * (distinct[-1] - distinct[0] + 1):
-        return True
-    many = n < len(numbers) / 10 and likeness < 0.4 and counts.max() < len(numbers) / 10
-    return None if many else False
-
-
 # -- roles -----------------------------------------------------------------------------------
 
 
-def _assign_roles(encoder: Any, X: Any, columns: Columns, names: list[str]) -> dict[int, Field]:
+class _Choice(NamedTuple):
+    """The field of a column, and what decided on it."""
+
+    field: Field
+    chosen_by: str
+    note: str = ""
+    is_doubtful: bool = False
+
+
+def _assign_roles(encoder: Any, X: Any, columns: Columns, names: list[str]) -> dict[int, _Choice]:
     """What the user said of columns, by position; each in one way."""
     described: dict[int, Field] = {}
     for key, field in (encoder.fields or {}).items():
@@ -211,38 +208,29 @@ def _assign_roles(encoder: Any, X: Any, columns: Columns, names: list[str]) -> d
                 raise ValueError(
                     f"Columns selected by both {first}= and {second}=: {both}. Name each in one."
                 )
-    described |= {j: CategoryField() for j in roles["categorical"]}
-    described |= {
-        j: NumberField(scaler=encoder.scaler, n_bins=encoder.n_bins) for j in roles["numeric"]
+    return {
+        **{j: _Choice(field, "fields=") for j, field in described.items()},
+        **{j: _Choice(CategoryField(), "categorical=") for j in roles["categorical"]},
+        **{j: _Choice(_number_field(encoder), "numeric=") for j in roles["numeric"]},
     }
-    return described
 
 
-def _guess(encoder: Any, columns: Columns, j: int, name: str) -> tuple[Field, str]:
-    """What a column seems to be, and a note."""
+def _guess(encoder: Any, columns: Columns, j: int, name: str) -> _Choice:
+    """What a column seems to be."""
     if columns.is_bag(j):
-        return BagField(), ""
+        return _Choice(BagField(), "cells")
     if columns.is_date(j):
-        return _guess_parts(columns.read(j), name), ""
+        return _Choice(_guess_parts(columns.read(j), name), "cells")
     if not columns.is_number(j):
         cell = next((cell for cell in columns.read(j) if isinstance(cell, str)), "")
-        return CategoryField(), _TEXT_OF_DATES if _DATE.match(cell) else ""
-    number = NumberField(scaler=encoder.scaler, n_bins=encoder.n_bins)
-    if not columns.is_integer(j):
-        return number, ""
-    numbers = as_numbers(columns.read(j), name)
-    are_ids = look_like_ids(numbers)
-    if are_ids:
-        return CategoryField(), _GUESSED_ID
-    if _NAMED_ID.search(name) and _repeat(numbers):
-        return CategoryField(), _NAMED_LIKE_ID
-    return number, _PERHAPS_ID if are_ids is None else ""
+        return _Choice(CategoryField(), "cells", _TEXT_OF_DATES if _DATE.match(cell) else "")
+    verdict = recognise(name, columns.read(j), by_values=columns.is_integer(j))
+    field = CategoryField() if verdict.are_ids else _number_field(encoder)
+    return _Choice(field, verdict.chosen_by, verdict.note, verdict.is_doubtful)
 
 
-def _repeat(numbers: NDArray[np.float64]) -> bool:
-    """Whether whole numbers occur twice or more on average, and are not just a few."""
-    present = numbers[~np.isnan(numbers)]
-    return 20 <= len(np.unique(present)) <= len(present) / 2
+def _number_field(encoder: Any) -> NumberField:
+    return NumberField(scaler=encoder.scaler, n_bins=encoder.n_bins)
 
 
 def _guess_parts(values: Any, name: str) -> DateField:
@@ -261,10 +249,10 @@ def _has_weight_column(field: Field) -> TypeGuard[BagField]:
     return isinstance(field, BagField) and isinstance(field.weights, str)
 
 
-def _check_sharing(roles: dict[int, Field], steps: list[Step]) -> None:
+def _check_sharing(fields: dict[int, Field], steps: list[Step]) -> None:
     """Raise if a field names a vocabulary that no other field has."""
     known = [step.encoder.vocabulary_name for step in steps]
-    named = [(step, getattr(roles.get(step.columns[0]), "vocabulary", None)) for step in steps]
+    named = [(step, getattr(fields.get(step.columns[0]), "vocabulary", None)) for step in steps]
     for step, name in named:
         if name is not None and known.count(name) == 1:
             raise ValueError(
@@ -378,13 +366,3 @@ def items_of(encoder: ColumnEncoder) -> ColumnEncoder:
     ColumnEncoder
     """
     return encoder.item_encoder if isinstance(encoder, BagEncoder) else encoder
-
-
-def _ranks(counts: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Ranks, equal ones sharing their mean."""
-    _, inverse, n = np.unique(counts, return_inverse=True, return_counts=True)
-    return (np.cumsum(n) - (n - 1) / 2)[inverse]
-
-
-def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    return float(np.corrcoef(a, b)[0, 1])

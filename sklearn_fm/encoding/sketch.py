@@ -70,17 +70,23 @@ class Sketch:
 
 
 def _quantile_ends(cumulative: NDArray[np.float64], n_bins: int) -> NDArray[np.intp]:
-    """Positions of the last distinct number of each bin, from their cumulative weights."""
+    """Positions of the last distinct number of each bin, from their cumulative weights.
+
+    They ascend to the last number, even where weights are lost in the rounding of the sum.
+    """
+    cumulative = np.ldexp(cumulative, -np.frexp(cumulative[-1])[1])  # no multiple overflows
+    last = len(cumulative) - 1
     ends: list[int] = []
-    filled = 0.0
-    for left in range(n_bins, 0, -1):
+    end, filled = -1, 0.0
+    for left in range(n_bins, 1, -1):
         # cumulative >= filled + (total - filled) / left, multiplied out: exact for integers.
         goal = filled * (left - 1) + cumulative[-1]
-        ends.append(int(np.searchsorted(cumulative * left, goal)))
-        filled = cumulative[ends[-1]]
-        if ends[-1] == len(cumulative) - 1:
+        end = max(end + 1, int(np.searchsorted(cumulative * left, goal)))
+        if end >= last:
             break
-    return np.array(ends)
+        ends.append(end)
+        filled = cumulative[end]
+    return np.array([*ends, last])
 
 
 def _weighted_distinct(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Iterable
 from decimal import Decimal
@@ -25,6 +26,7 @@ from .cells import Cells, Column, Texts, Wholes, factorize, read_column
 __all__ = [
     "ABSENT",
     "MISSING",
+    "WHOLE_TEXT",
     "CellStore",
     "Store",
     "TextStore",
@@ -32,6 +34,8 @@ __all__ = [
     "make_store",
 ]
 
+#: A whole number as Python writes it: "7", but not "007", "+7" or "7.0".
+WHOLE_TEXT = re.compile("0|-?[1-9][0-9]{0,38}")
 #: In place of a number. A table of codes by number ends with those of an absent and of a
 #: missing cell, where these find them.
 MISSING, ABSENT = -1, -2
@@ -55,6 +59,10 @@ class Store:
 
     def find(self, cells: list[Any], codes: NDArray[np.int32]) -> NDArray[np.int32]:
         """Codes of hashable cells of any kind, none missing, from such a table."""
+        raise NotImplementedError
+
+    def as_own(self, cells: list[Any]) -> Column | None:
+        """Return such cells as a column that the store holds; None if it cannot."""
         raise NotImplementedError
 
     def keys(self, numbers: Any = slice(None)) -> NDArray[Any]:
@@ -143,11 +151,16 @@ class TextStore(HashedStore):
     def find(self, cells: list[Any], codes: NDArray[np.int32]) -> NDArray[np.int32]:
         """Codes of single cells, likewise."""
         out = np.full(len(cells), codes[ABSENT])
-        rows = [i for i, cell in enumerate(cells) if isinstance(cell, str) and _is_utf8(cell)]
-        texts = read_column([cells[i] for i in rows])
-        if isinstance(texts, Texts):
-            out[rows] = self.look_up(texts, codes)
+        found = [(i, text) for i, cell in enumerate(cells) if (text := _text(cell)) is not None]
+        if found:
+            rows, texts = zip(*found, strict=True)
+            out[list(rows)] = self.look_up(read_column(texts), codes)  # type: ignore[arg-type]
         return out
+
+    def as_own(self, cells: list[Any]) -> Column | None:
+        """Cells as texts, unless one is neither a text nor a whole number."""
+        texts = list(map(_text, cells))
+        return None if None in texts else read_column(texts)
 
     def keys(self, numbers: Any = slice(None)) -> NDArray[Any]:
         """Categories of numbers."""
@@ -234,12 +247,16 @@ class WholeStore(HashedStore):
     def find(self, cells: list[Any], codes: NDArray[np.int32]) -> NDArray[np.int32]:
         """Codes of single cells, likewise."""
         out = np.full(len(cells), codes[ABSENT])
-        wholes = [(i, whole) for i, cell in enumerate(cells) if (whole := _whole(cell)) is not None]
-        if wholes:
-            rows, numbers = zip(*wholes, strict=True)
-            column = Wholes(np.array(numbers, dtype=np.int64), np.empty(0, dtype=bool))
-            out[list(rows)] = self.look_up(column, codes)
+        found = [(i, whole) for i, cell in enumerate(cells) if _fits(whole := _whole(cell))]
+        if found:
+            rows, wholes = zip(*found, strict=True)
+            out[list(rows)] = self.look_up(_wholes(wholes), codes)
         return out
+
+    def as_own(self, cells: list[Any]) -> Column | None:
+        """Cells as whole numbers, unless one is none that int64 holds, nor the text of one."""
+        wholes = list(map(_whole, cells))
+        return _wholes(wholes) if all(map(_fits, wholes)) else None
 
     def keys(self, numbers: Any = slice(None)) -> NDArray[Any]:
         """Categories of numbers."""
@@ -277,6 +294,9 @@ class WholeStore(HashedStore):
 class CellStore(Store):
     """Any hashable Python objects, equal as a dict says.
 
+    A whole number and its text are kept apart if they come in one column; else the second to
+    come is taken for the first.
+
     Parameters
     ----------
     keys : iterable, default=()
@@ -294,8 +314,11 @@ class CellStore(Store):
     def add(self, column: Cells) -> NDArray[np.int32]:
         """Number the cells of a column, new ones after the others."""
         rows, cells = factorize(column.values)
-        known = self._numbers
-        numbers = [known.setdefault(cell, len(known)) for cell in cells]
+        known, before = self._numbers, self._numbers_of(cells).tolist()
+        numbers = [
+            known.setdefault(cell, len(known)) if number == ABSENT else number
+            for cell, number in zip(cells, before, strict=True)
+        ]
         return np.array([*numbers, MISSING], dtype=np.int32)[rows]
 
     def look_up(self, column: Cells, codes: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -338,8 +361,12 @@ class CellStore(Store):
         return CellStore, (list(self._numbers),)
 
     def _numbers_of(self, cells: list[Any]) -> NDArray[np.int32]:
-        found = map(self._numbers.get, cells, repeat(ABSENT))
-        return np.fromiter(found, dtype=np.int32, count=len(cells))
+        find = self._numbers.get
+        numbers = np.fromiter(map(find, cells, repeat(ABSENT)), dtype=np.int32, count=len(cells))
+        for i in np.flatnonzero(numbers == ABSENT).tolist():
+            if (twin := _twin(cells[i])) is not None:
+                numbers[i] = find(twin, ABSENT)
+        return numbers
 
 
 def make_store(column: Column) -> Store:
@@ -389,24 +416,43 @@ def _restore_wholes(keys: NDArray[np.int64], are_bools: bool) -> Store:
     return CellStore((keys.astype(bool) if are_bools else keys).tolist())
 
 
-def _is_utf8(text: str) -> bool:
+def _text(cell: Any) -> str | None:
+    """A text itself, if UTF-8 holds it, or that of a whole number of up to 39 digits."""
+    if not isinstance(cell, str):
+        whole = _whole(cell)
+        return None if whole is None or abs(whole) >= 10**39 else str(whole)
     try:
-        text.encode()
+        cell.encode()
     except UnicodeEncodeError:  # half of a surrogate pair
-        return False
-    return True
+        return None
+    return cell
 
 
 def _whole(cell: Any) -> int | None:
-    """The int64 that a cell equals."""
+    """The whole number that a cell equals, or of which it is the text."""
+    if isinstance(cell, str):
+        return int(cell) if WHOLE_TEXT.fullmatch(cell) else None
     if not isinstance(cell, (Real, Decimal, np.bool_)):
         return None
     number: Any = cell
     try:
         whole = int(number)
-    except OverflowError:  # infinite
+    except (OverflowError, ValueError):  # infinite, or not a number
         return None
-    return whole if whole == cell and -(2**63) <= whole < 2**63 else None
+    return whole if whole == cell else None
+
+
+def _twin(cell: Any) -> Any:
+    """The text of a whole number, or the whole number of a text; None if there is none."""
+    return _whole(cell) if isinstance(cell, str) else _text(cell)
+
+
+def _fits(whole: int | None) -> bool:
+    return whole is not None and -(2**63) <= whole < 2**63
+
+
+def _wholes(wholes: Any) -> Wholes:
+    return Wholes(np.array(wholes, dtype=np.int64), np.empty(0, dtype=bool))
 
 
 def _numbers_or_objects(keys: NDArray[np.object_]) -> NDArray[Any]:

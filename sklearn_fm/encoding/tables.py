@@ -177,7 +177,8 @@ def dtype_kind(dtype: Any) -> str:
     Returns
     -------
     {"integer", "number", "date", "bag", "object", "other"}
-        "object" if only the cells can tell; "number" includes complex ones.
+        "object" if only the cells can tell, as whether decimals are whole; "number" includes
+        complex ones and durations.
     """
     types = pd.api.types
     if isinstance(dtype, pd.SparseDtype):
@@ -186,6 +187,10 @@ def dtype_kind(dtype: Any) -> str:
         return "object"
     if types.is_bool_dtype(dtype):
         return "other"
+    if isinstance(dtype, pd.ArrowDtype) and _pyarrow().types.is_decimal(dtype.pyarrow_dtype):
+        return "object"
+    if dtype.kind == "m":
+        return "number"
     if types.is_numeric_dtype(dtype):
         return "integer" if types.is_integer_dtype(dtype) else "number"
     if types.is_datetime64_any_dtype(dtype):
@@ -210,13 +215,13 @@ def polars_kind(dtype: Any) -> str:
     Returns
     -------
     {"integer", "number", "date", "bag", "object", "other"}
-        "object" if only the cells can tell.
+        As `dtype_kind` has it.
     """
-    if dtype.is_numeric():
-        return "integer" if dtype.is_integer() else "number"
     pl = sys.modules["polars"]
     kinds = {pl.Date: "date", pl.Datetime: "date", pl.List: "bag", pl.Array: "bag"}
-    kinds[pl.Object] = "object"
+    kinds |= {pl.Duration: "number", pl.Decimal: "object", pl.Object: "object"}
+    if dtype.is_numeric() and dtype.base_type() not in kinds:
+        return "integer" if dtype.is_integer() else "number"
     return kinds.get(dtype.base_type(), "other")
 
 

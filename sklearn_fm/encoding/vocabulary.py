@@ -24,7 +24,8 @@ class Vocabulary:
     """Categories by code, in columns that may come in pieces.
 
     Categories are equal when Python says so (``1 == 1.0 == True``), whatever container
-    they come in. Missing (None, NaN, NA, NaT) is one category, beside the others.
+    they come in. So are a whole number and its text, 7 and "7" (not "007"), unless one column that
+    is added holds both. Missing (None, NaN, NA, NaT) is one category, beside the others.
 
     Attributes
     ----------
@@ -211,6 +212,11 @@ class Vocabulary:
         table[is_category] = self.categories
         return table[codes.astype(np.intp)]
 
+    def first_categories(self, n: int) -> list[Any]:
+        """Return the categories of the first codes, missing left out, without making all."""
+        numbers = self._numbers_by_code()
+        return self._store.keys(numbers[numbers != MISSING][:n]).tolist()
+
     # -- contents ------------------------------------------------------------------------
 
     @property
@@ -261,12 +267,19 @@ class Vocabulary:
             return table[column.codes]
         if not isinstance(column, Cells) and column.is_all_missing:  # says nothing about a kind
             return np.full(column.n_rows, MISSING, dtype=np.int32)
-        if not isinstance(column, self._store.holds):
-            is_empty = not len(self._store)
-            self._store = make_store(column) if is_empty else CellStore(self._store.keys().tolist())
-            if isinstance(self._store, CellStore):
-                column = Cells(read_cells(values))
-        return self._store.add(column)
+        if isinstance(column, self._store.holds):
+            return self._store.add(column)
+        if not len(self._store):
+            self._store = make_store(column)
+            return self._store.add(column)
+        rows, cells = factorize(read_cells(values))
+        if not cells:
+            return np.full(len(rows), MISSING, dtype=np.int32)
+        own = self._store.as_own(cells)
+        if own is None:
+            self._store = CellStore(self._store.keys().tolist())
+            return self._store.add(Cells(read_cells(values)))
+        return np.append(self._store.add(own), np.int32(MISSING))[rows]
 
     def _read(self, values: Any) -> Column:
         """Find out what a column holds, if that matters to the store."""

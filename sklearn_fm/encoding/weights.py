@@ -28,7 +28,8 @@ def check_sample_weight(weight: Any, n_rows: int) -> NDArray[np.float64]:
     Raises
     ------
     ValueError
-        If the shape is wrong, a weight is negative, NaN or infinite, or all are zero.
+        If the shape is wrong, a weight is negative, NaN or infinite, all are zero, or their sum
+        is infinite.
     """
     if weight is None:
         return np.ones(n_rows)
@@ -46,6 +47,13 @@ def check_sample_weight(weight: Any, n_rows: int) -> NDArray[np.float64]:
         raise ValueError(
             "Negative values in data passed to `sample_weight`: expected weights >= 0, got "
             f"{weight[row]} at row {row}."
+        )
+    with np.errstate(over="ignore"):
+        total = weight.sum()
+    if np.isinf(total):
+        raise ValueError(
+            f"Sample weights of up to {weight.max():.3g} have an infinite sum; expected a finite "
+            "one. Divide all of them by the largest."
         )
     if not np.any(weight):
         raise ValueError("All sample weights are zero; at least one row must count.")

@@ -45,11 +45,11 @@ from .inputs import Encoded, Encoding, Source, check_X, in_chunks, open_source
 from .parameters import estimator
 from .pretrained import find_pretrained
 from .settings import SharedParameters
+from .user_line import levels_to_user
 
 __all__ = ["BaseFieldEstimator", "Coding", "Learned", "learned", "takes_steps"]
 
 _SOME_ROWS = 1_000  # that tell why a loss diverged
-_STACK = 4  # frames from a warning in `_fit` to the caller of `fit`
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,8 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
     encoder_ : FieldEncoder or None
         Fitted encoder, if X was not encoded.
     history_ : DataFrame
-        One row per epoch: losses, validation metric, seconds, learning rate.
+        One row per epoch: losses, validation metric, seconds, learning rate, and the phase: "fit",
+        or "search" and "refit" where rows were held out, or "partial_fit".
     n_epochs_ : int
         Epochs behind the weights.
     solver_ : str
@@ -312,7 +313,7 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
             self.__dict__.pop("feature_names_in_", None)
         self.__dict__.update(rows.publish(fitted))  # all at once: others may be predicting
         if warning is not None and stopped_by is None:
-            warnings.warn(warning, ConvergenceWarning, stacklevel=_STACK)
+            warnings.warn(warning, ConvergenceWarning, stacklevel=levels_to_user())
         if isinstance(stopped_by, DivergenceError):
             raise DivergenceError(
                 f"The loss became infinite or NaN in epoch {len(fitted.history) + 1}. {cause} "
@@ -376,7 +377,7 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         X = self._check(self._as_of(rows.columns), X, rows.encoding)
         check_consistent_rows(X, y)
         weight = check_sample_weight(weight, len(y))
-        _, target, weight = self._learn_coding(y, weight, rows.coding)
+        target, weight = self._encode_target(y, weight, rows.coding)
         encoded = rows.encoding.encode(X)
         if isinstance(encoded, FieldFolder) and fits_in_memory(encoded):
             encoded = encoded.read(0, len(encoded))

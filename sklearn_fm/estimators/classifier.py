@@ -28,7 +28,8 @@ class FieldClassifier(ClassifierMixin, BaseFieldEstimator):
     Parameters
     ----------
     class_weight : dict, "balanced" or None
-        Weights of the classes, multiplied with the sample weights.
+        Weights of the classes, multiplied with the sample weights; "balanced" for those that give
+        each class of the training data the same. An `eval_set` is weighted by them too.
 
     Attributes
     ----------
@@ -105,10 +106,18 @@ class FieldClassifier(ClassifierMixin, BaseFieldEstimator):
         Raises
         ------
         ValueError
-            If the first call lacks `classes`, or y holds a class not among them.
+            If the first call lacks `classes`, y holds a class not among them, or `class_weight`
+            is "balanced", which takes the labels of all rows.
         """
         before = vars(self).get("_fitted")
         self._validate_params()
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' takes the labels of all rows, and partial_fit has those "
+                "of one call. Work the weights out where all labels y are known, as weights = "
+                "sklearn.utils.class_weight.compute_class_weight('balanced', classes=classes, "
+                "y=y), and pass class_weight=dict(zip(classes, weights))."
+            )
         if classes is None and before is None:
             raise ValueError("classes must be passed on the first call to partial_fit.")
         self._fit(Source(X, y, sample_weight), before, classes=classes, one_pass=True)

@@ -15,7 +15,7 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.metaestimators import available_if
 
 from ..solvers.problem import Task
-from .base import BaseFieldEstimator, Coding, takes_steps
+from .base import BaseFieldEstimator, Coding, learned, takes_steps
 from .inputs import Source, read_target
 from .parameters import estimator
 from .targets import check_regression_target
@@ -32,9 +32,21 @@ class FieldRegressor(RegressorMixin, BaseFieldEstimator):
     y_range : tuple of (float, float) or None
         Open interval in which all predictions lie, by a sigmoid; a little wider than
         the ratings' own range, since its ends are reached only in the limit.
+
+    Attributes
+    ----------
+    target_mean_ : float
+        Weighted mean of the first training target. A raw prediction of `module_` is in units of
+        `target_scale_` from here: the prediction is target_mean_ + target_scale_ * raw. With a
+        `y_range` it is low + (high - low) / (1 + exp(-raw)) instead.
+    target_scale_ : float
+        Weighted standard deviation of the first training target.
     """
 
     y_range: tuple[float, float] | None = None
+
+    target_mean_ = learned("model.loss.center", "Mean of the first training target.")
+    target_scale_ = learned("model.loss.scale", "Standard deviation of the first training target.")
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"y_range": [None, tuple, list]}
 
@@ -84,7 +96,9 @@ class FieldRegressor(RegressorMixin, BaseFieldEstimator):
         self, y: Any, weight: NDArray[np.float64], coding: Coding
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Targets and weights of further rows, encoded as in fit."""
-        return check_regression_target(y), weight
+        target = check_regression_target(y)
+        self._checked_range(target[weight > 0])
+        return target, weight
 
     @available_if(takes_steps)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:

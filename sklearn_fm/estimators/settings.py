@@ -112,7 +112,10 @@ class SharedParameters(BaseEstimator):
     device : str
         "auto" for a GPU when there is one, or a torch device such as "cpu", "cuda:1".
     callbacks : list or None
-        Callbacks of skorch, or (name, callback) pairs; mini-batch solvers only.
+        Callbacks of skorch, or (name, callback) pairs; mini-batch solvers only. They see the run
+        that has rows to watch, not the `refit`, which repeats its learning rates epoch by epoch,
+        and in the end the weights that are kept. For scores such as EpochScoring("roc_auc")
+        classes are 0, 1, ... Those that work on gradients or start values are refused.
     n_jobs : int or None
         Threads in fit and predict; None is 1 unless in a `joblib.parallel_config` context,
         -1 all cores. The dense layers of deep models take torch's own number of threads

@@ -5,14 +5,18 @@ Which loss compares them with predictions is the business of ``solvers.problem``
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import DataConversionWarning
 from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
+
+from .user_line import levels_to_user
 
 __all__ = ["Classes", "check_labels", "check_regression_target"]
 
@@ -167,7 +171,7 @@ def check_labels(y: Any) -> NDArray[Any]:
     ValueError
         If they are not one-dimensional, not finite, or numbers as of a regression.
     """
-    y = column_or_1d(y, warn=True)
+    y = _as_1d(y)
     if y.dtype.kind == "f":
         assert_all_finite(y, input_name="y")
     check_classification_targets(y)
@@ -189,14 +193,30 @@ def check_regression_target(y: Any) -> NDArray[np.float64]:
     Raises
     ------
     ValueError
-        If the target is not one-dimensional, not numeric, or holds NaN or infinity.
+        If the target is not one-dimensional, not numeric, holds NaN or infinity, or numbers whose
+        squares float64 cannot hold.
     """
-    y = column_or_1d(y, warn=True)
+    y = _as_1d(y)
     y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y", ensure_min_samples=0)
-    if np.any(np.abs(y) > 1e100):
-        row = int(np.argmax(np.abs(y)))
+    size = np.abs(y)
+    row = int(np.argmax(size)) if len(y) else 0
+    if len(y) and (size[row] > 1e100 or 0 < size[row] < 1e-100):
         raise ValueError(
-            f"y holds {y[row]:g} at row {row}; expected numbers up to 1e100, whose squares can be "
-            "summed. Rescale the target."
+            f"y holds {y[row]:g} at row {row}, the farthest from 0; expected that to be from "
+            "1e-100 to 1e100, whose squares can be summed. Rescale the target."
         )
     return y
+
+
+def _as_1d(y: Any) -> NDArray[Any]:
+    """Targets as one dimension; scikit-learn's own warning of a column would point in here."""
+    shape: tuple[int, ...] = getattr(y, "shape", ())
+    is_column = len(shape) == 2 and shape[1] == 1
+    if is_column:
+        warnings.warn(
+            "A column-vector y was passed when a 1d array was expected. Please change the shape of "
+            "y to (n_samples,), for example using ravel().",
+            DataConversionWarning,
+            stacklevel=levels_to_user(),
+        )
+    return column_or_1d(y, warn=not is_column)

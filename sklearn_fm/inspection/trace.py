@@ -29,7 +29,7 @@ _TITLES = {
     "valid_loss": "Validation loss",
     "noise_precision": "Precision of the noise",
 }
-_LATER = {"refit": ", all rows", "later": ", partial_fit"}
+_LATER = {"refit": ", all rows", "partial_fit": ", partial_fit"}
 _LABELS = {"train_loss": "training", "valid_loss": "validation"}
 _MOST_NAMED = 10
 _LONGEST_NAME = 24
@@ -222,7 +222,7 @@ class TraceDisplay:
         if "phase" not in history:
             yield "", time, history
             return
-        phase = history["phase"].fillna("later").astype(str)
+        phase = history["phase"].fillna("partial_fit").astype(str)
         for name in phase.unique():
             is_it = (phase == name).to_numpy()
             yield name, time[is_it], history[is_it]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..layers.embedding import FieldEmbedding, LinearTerm
 from ..layers.functional import pairwise_sum, pool_slots
+from ..layers.randomness import PrivateRandomness
 from ..schema import FieldSchema
 
 __all__ = ["Defaults", "FieldModel", "Parts", "Table"]
@@ -447,13 +448,5 @@ def _reset(part: nn.Module, generator: torch.Generator | None) -> None:
     elif "generator" in inspect.signature(reset).parameters:
         reset(generator)
     else:  # a layer of torch, which knows the global generator only
-        seed = int(torch.randint(2**62, (1,), generator=generator))
-        with torch.random.fork_rng(devices=_devices_of(part)):
-            torch.manual_seed(seed)
+        with PrivateRandomness(generator):
             reset()
-
-
-def _devices_of(part: nn.Module) -> list[torch.device]:
-    """Devices beside the CPU on which the layer draws."""
-    devices = {parameter.device for parameter in part.parameters()}
-    return [device for device in devices if device.type == "cuda"]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from ..models.contract import FieldModel
+from ..training.history import in_phase
 from ..training.threads import limit_threads
 from .blocks.preparing import (
     find_refusal,
@@ -286,9 +287,11 @@ class ALSSolver:
                 for record in found.records[: found.best_sweep]
             ]
             best = descend(table_at(problem.rows, y), weight, start, repeated)
-            again = pd.DataFrame(best.records).assign(phase="refit")
-            history = pd.concat([history.assign(phase="search"), again], ignore_index=True)
-        elif not found.converged and found.stopped_by is None:
+            again = in_phase(pd.DataFrame(best.records), "refit")
+            history = pd.concat([in_phase(history, "search"), again], ignore_index=True)
+        else:
+            history = in_phase(history, "fit")
+        if best is found and not found.converged and found.stopped_by is None:
             warning = (
                 f"als did not converge in max_epochs={options.epochs('als')} sweeps. Raise max_epochs "
                 "or tol, or strengthen the priors."

@@ -16,9 +16,9 @@ import torch
 from tqdm.auto import tqdm
 
 from ..models.contract import FieldModel
-from ..training.callbacks import print_record
 from ..training.fitting import Plan, Trained, split_rows
 from ..training.full_batch import minimize_lbfgs
+from ..training.history import print_record
 from ..training.losses import Loss
 from ..training.net import DivergenceError
 from ..training.prediction import raw_predictions, weighted_loss

@@ -14,8 +14,10 @@ from skorch.callbacks import Callback, LRScheduler
 from tqdm.auto import tqdm
 
 from ..models.contract import FieldModel
+from .history import epoch_row, print_record
 
 __all__ = [
+    "EndTraining",
     "KeepBest",
     "PrintTable",
     "ProgressBar",
@@ -24,8 +26,11 @@ __all__ = [
     "StopWhenStale",
     "TellEpoch",
     "make_scheduler",
-    "print_record",
 ]
+
+
+class EndTraining(Exception):
+    """A callback of ours asks to end the training after this epoch."""
 
 
 class KeepBest(Callback):
@@ -99,9 +104,9 @@ class StopWhenStale(Callback):
         self.keep_best = keep_best
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """End it in skorch's own way."""
+        """End it."""
         if self.keep_best.stale_:
-            raise KeyboardInterrupt
+            raise EndTraining
 
 
 class RelaxPrior(Callback):
@@ -150,17 +155,17 @@ class Replay(Callback):
     ----------
     epochs : list of dict
         One entry per epoch: ``l2_linear`` and ``l2_embedding`` where the prior was
-        relaxed, ``factor`` of the learning rates where a plateau reduced them.
+        relaxed, ``event_rates`` for the learning rates unless a schedule sets them.
     """
 
-    def __init__(self, epochs: list[dict[str, float]]) -> None:
+    def __init__(self, epochs: list[dict[str, Any]]) -> None:
         self.epochs = epochs
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         """Set what the epoch of this number had."""
         then = self.epochs[len(net.history) - 1]
-        if "factor" in then:
-            net.stepper_.scale_learning_rates(then["factor"])
+        if "event_rates" in then:
+            net.stepper_.set_learning_rates(*then["event_rates"])
         for name in net.stepper_.penalties:
             if f"l2_{name}" in then:
                 net.stepper_.set_penalty(name, then[f"l2_{name}"])
@@ -199,6 +204,7 @@ def make_scheduler(
             max_lr=rates,
             total_steps=n_steps + 1,  # the scheduler takes its first step at construction
             cycle_momentum=False,
+            event_name=None,
         )
     if schedule == "reduce_on_plateau":
         return LRScheduler(
@@ -206,6 +212,7 @@ def make_scheduler(
             monitor=monitor,
             factor=0.1,
             patience=1,
+            event_name=None,
         )
     return None
 
@@ -225,38 +232,41 @@ class TellEpoch(Callback):
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Call it."""
         if self.on_epoch(net.module_):
-            raise KeyboardInterrupt  # skorch's own way to end training
+            raise EndTraining
 
 
 class PrintTable(Callback):
-    """Print one line per epoch."""
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Print the epoch's record."""
-        record = net.history[-1]
-        names = ["epoch", *(n for n in record if n not in ("epoch", "batches"))]
-        print_record({"seconds" if n == "dur" else n: record[n] for n in names})
-
-
-def print_record(record: dict[str, float]) -> None:
-    """Print one epoch as a line, under a header if it is the first.
+    """Print one line per epoch.
 
     Parameters
     ----------
-    record : dict of str to float
-        Name and figure of each column, ``epoch`` first.
+    phase : {"search", "refit", "fit", "partial_fit"}
+        Which run over the rows it is.
     """
-    if record["epoch"] == 1:
-        print("  ".join(f"{name:>13}" for name in record))
-    print("  ".join(f"{value:>13.5g}" for value in record.values()), flush=True)
+
+    def __init__(self, phase: str) -> None:
+        self.phase = phase
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Print the epoch's row of the history."""
+        print_record(epoch_row(net.history[-1], net.loss.metric_name, self.phase))
 
 
 class ProgressBar(Callback):
-    """Show a tqdm bar over the epochs."""
+    """Show a tqdm bar over the epochs.
+
+    Parameters
+    ----------
+    phase : {"search", "refit", "fit", "partial_fit"}
+        Which run over the rows it is.
+    """
+
+    def __init__(self, phase: str) -> None:
+        self.phase = phase
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Open the bar."""
-        self.bar_ = tqdm(total=net.max_epochs, unit="epoch")
+        self.bar_ = tqdm(total=net.max_epochs, unit="epoch", desc=self.phase)
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Advance it and show the losses."""

@@ -5,8 +5,7 @@ It knows encoded rows and modules, but neither estimators nor columns.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,13 +26,16 @@ from .callbacks import (
     TellEpoch,
     make_scheduler,
 )
+from .history import history_frame
 from .losses import Loss
 from .net import DivergenceError, FieldNet
 from .options import StepOptions
 from .rows import Rows
 from .threads import WORTH_THREADS, limit_threads
+from .user_callbacks import check_callbacks, tell_apart
 
 _CHEAP_COPY = 2**22  # numbers, 16 MB
+_LARGEST = 1e37  # of what numbers of 32 bits hold, with some room; the smallest is its inverse
 
 __all__ = ["Plan", "Trained", "split_rows", "train_gradient"]
 
@@ -122,7 +124,16 @@ def train_gradient(
     Returns
     -------
     Trained
+
+    Raises
+    ------
+    ValueError
+        If a callback would be ignored, or a number of the plan is beyond those of 32 bits.
     """
+    _check_numbers(plan.options)
+    stops_early = plan.patience is not None
+    watched = valid is not None or split is not None
+    check_callbacks(plan.callbacks, plan.options.solver, watched=watched, stops_early=stops_early)
     train = rows
     if split is not None:
         train, valid = split_rows(rows, split)
@@ -136,13 +147,18 @@ def train_gradient(
     copies = not refits or sum(p.numel() for p in model.parameters()) <= _CHEAP_COPY
 
     def run(
-        rows: Rows, valid: Rows | None, plan: Plan, epochs: int, extra: list[tuple[str, Callback]]
+        rows: Rows,
+        valid: Rows | None,
+        plan: Plan,
+        epochs: int,
+        extra: list[tuple[str, Callback]],
+        phase: str,
     ) -> tuple[FieldNet, BaseException | None]:
         generator.manual_seed(generator.initial_seed())
-        net = _make_net(model, loss, rows, valid, plan, generator, extra, copies=copies)
+        net = _make_net(model, loss, rows, valid, plan, generator, extra, phase, copies=copies)
         if stepper_state is not None:
             net.stepper_.load_state(stepper_state)
-        return net, _run(net, epochs, generator.initial_seed())
+        return net, _run(net, epochs)
 
     # The user's callbacks see the first run; a second would confuse or stop them.
     alone = replace(plan, callbacks=[], on_epoch=None)
@@ -150,26 +166,31 @@ def train_gradient(
     def run_again(net: FieldNet, rows: Rows, epochs: int) -> tuple[FieldNet, BaseException | None]:
         """Repeat a run from the start, with the priors and rates that it had."""
         restart()
-        return run(rows, None, alone, epochs, _replay(net, plan))
+        again, stopped_by = run(rows, None, alone, epochs, _replay(net, plan), "refit")
+        _finish(again)
+        return again, stopped_by
 
-    net, stopped_by = run(train, valid, plan, plan.max_epochs, extra)
+    metric = loss.metric_name
+    phase = "search" if refits else "partial_fit" if plan.keep_state else "fit"
+    net, stopped_by = run(train, valid, plan, plan.max_epochs, extra, phase)
+    first, trained = net, train
     n_epochs = net.keep_best.best_epoch_
-    history = _history_frame(net)
-    trained = train
+    history = history_frame(net.history, metric, phase)
     if refits and stopped_by is None and n_epochs:
         best = net.keep_best.state_
         net, stopped_by = run_again(net, rows, n_epochs)
         if stopped_by is not None and best:
             net.keep_best.state_ = best
             net.keep_best.restore(net)
-        refit_history = _history_frame(net).assign(phase="refit")
-        history = pd.concat([history.assign(phase="search"), refit_history], ignore_index=True)
-        trained = rows
+        again = history_frame(net.history, metric, "refit")
+        history, trained = pd.concat([history, again], ignore_index=True), rows
     if isinstance(stopped_by, DivergenceError) and not net.keep_best.state_:
         # Training is reproducible: the way back to the last good weights starts anew.
         net, failed = run_again(net, trained, net.keep_best.best_epoch_)
         if isinstance(failed, DivergenceError):
             restart()
+    if stopped_by is None:
+        stopped_by = _finish(first)  # its callbacks meet the weights that are kept
     state = net.stepper_.state() if plan.keep_state else None
     return Trained(
         history,
@@ -184,6 +205,24 @@ def _picked_priors(history: pd.DataFrame, n_epochs: int, plan: Plan) -> dict[str
     """Precisions of the epoch that early stopping picked."""
     names = [name for name in plan.relaxed if f"l2_{name}" in history and n_epochs]
     return {name: float(history[f"l2_{name}"].iloc[n_epochs - 1]) for name in names}
+
+
+def _check_numbers(options: StepOptions) -> None:
+    """Raise for what would be infinite or 0 in a step, and look like too large a step size."""
+    for name in ("l1_linear", "l2_linear", "l2_embedding", "l2_dense"):
+        ratio = getattr(options, name)
+        if ratio > _LARGEST:
+            raise ValueError(
+                f"{name} is {ratio:.3g} times the mean weight of a row, but steps are taken in "
+                f"numbers of 32 bits, up to {_LARGEST:g}. Lower {name}, or multiply the sample "
+                "weights."
+            )
+    start = options.initial_accumulator
+    if options.solver in ("adagrad", "ftrl") and not 1 / _LARGEST <= start <= _LARGEST:
+        raise ValueError(
+            f"initial_accumulator={start:g}, but steps are taken in numbers of 32 bits: expected "
+            f"one from {1 / _LARGEST:g} to {_LARGEST:g}."
+        )
 
 
 def split_rows(rows: Rows, split: tuple[NDArray[np.intp], NDArray[np.intp]]) -> tuple[Rows, Rows]:
@@ -212,6 +251,7 @@ def _make_net(
     plan: Plan,
     generator: torch.Generator,
     extra: list[tuple[str, Callback]],
+    phase: str,
     *,
     copies: bool,
 ) -> FieldNet:
@@ -229,7 +269,7 @@ def _make_net(
     if plan.on_epoch is not None:
         callbacks.append(("events", TellEpoch(plan.on_epoch)))
     if plan.verbose:
-        callbacks.append(("progress", PrintTable() if plan.verbose == 1 else ProgressBar()))
+        callbacks.append(("progress", (PrintTable if plan.verbose == 1 else ProgressBar)(phase)))
     callbacks.append(("stop_when_stale", StopWhenStale(keep_best)))
     net = FieldNet(
         model,
@@ -239,23 +279,20 @@ def _make_net(
         valid=valid,
         batch_size=plan.batch_size,
         generator=generator,
-        callbacks=callbacks,
+        callbacks=tell_apart(callbacks),
         keep_best=keep_best,
     )
     return net.initialize()
 
 
-def _run(net: FieldNet, epochs: int, seed: int) -> BaseException | None:
+def _run(net: FieldNet, epochs: int) -> BaseException | None:
     """Train and keep the best weights; return what cut the training short, if anything."""
     stopped_by: BaseException | None = None
     device = net.module_.bias.device
     # Multiply-adds of the dense layers in a step; the tables gain nothing from threads.
     work = net.batch_size * sum(p.numel() for p in net.stepper_.dense)
     small = device.type == "cpu" and work < WORTH_THREADS
-    with (
-        _private_torch_randomness(seed, device),
-        limit_threads(1 if small else net.options.dense_threads),
-    ):
+    with limit_threads(1 if small else net.options.dense_threads):
         try:
             net.run(epochs)
         except (DivergenceError, KeyboardInterrupt) as stop:
@@ -265,42 +302,23 @@ def _run(net: FieldNet, epochs: int, seed: int) -> BaseException | None:
     return stopped_by
 
 
+def _finish(net: FieldNet) -> BaseException | None:
+    """Tell a run's callbacks that it is over; return the Ctrl-C that came then, if any."""
+    try:
+        net.finish()
+    except KeyboardInterrupt as stop:
+        return stop
+    return None
+
+
 def _replay(net: FieldNet, plan: Plan) -> list[tuple[str, Callback]]:
     """Callback that repeats the priors and learning rates of a finished training."""
     epochs = []
     for record in net.history:
         if "learning_rate" not in record:  # an epoch that was cut short
             break
-        then = {key: record[key] for key in ("l2_linear", "l2_embedding") if key in record}
+        keys = ["l2_linear", "l2_embedding"]
         if plan.learning_rate_schedule != "one_cycle":  # which repeats by itself
-            then["factor"] = record["learning_rate"] / plan.options.learning_rate
-        epochs.append(then)
+            keys.append("event_rates")
+        epochs.append({key: record[key] for key in keys if key in record})
     return [("replay", Replay(epochs))]
-
-
-def _history_frame(net: FieldNet) -> pd.DataFrame:
-    """skorch's history as the table that users read."""
-    metric = f"valid_{net.loss.metric_name}"
-    columns = {
-        "epoch": "epoch",
-        "train_loss": "train_loss",
-        "valid_loss": "valid_loss",
-        metric: metric,
-        "dur": "seconds",
-        "learning_rate": "learning_rate",
-        "l2_linear": "l2_linear",
-        "l2_embedding": "l2_embedding",
-    }
-    # An interrupted epoch has no record of its end.
-    records = [record for record in net.history if "dur" in record]
-    table = [{new: r[old] for old, new in columns.items() if old in r} for r in records]
-    return pd.DataFrame(table, columns=None if table else list(columns.values()))
-
-
-@contextlib.contextmanager
-def _private_torch_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Let dropout draw from a seed of ours and give torch its global state back."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -29,11 +29,18 @@ class Loss(Protocol):
         """Raw predictions per row."""
 
     @property
+    def is_classifier(self) -> bool:
+        """Whether predictions are probabilities of classes."""
+
+    @property
     def metric_name(self) -> str:
         """Name of `metric` in the history, e.g. ``"auc"``."""
 
     def encode(self, target: NDArray[Any]) -> NDArray[np.float64]:
         """Target as `value` and `metric` take it, computed in float64."""
+
+    def decode(self, target: NDArray[Any]) -> NDArray[np.float64]:
+        """The inverse of `encode`: in the unit of `predict`, or positions of classes."""
 
     def value(self, raw: Tensor, batch: Batch) -> Tensor:
         """Loss of each row without its weight, (B, C) to (B,); targets of the batch are encoded."""
@@ -52,10 +59,15 @@ class Loss(Protocol):
 class BinaryLogLoss:
     """Negative log-likelihood of two classes; target 0 or 1, probability = sigmoid(raw)."""
 
+    is_classifier: ClassVar[bool] = True
     n_outputs: int = 1
     metric_name: str = "auc"
 
     def encode(self, target: NDArray[Any]) -> NDArray[np.float64]:
+        """The target as it is."""
+        return target
+
+    def decode(self, target: NDArray[Any]) -> NDArray[np.float64]:
         """The target as it is."""
         return target
 
@@ -95,10 +107,15 @@ class MultinomialLogLoss:
         Number of classes.
     """
 
+    is_classifier: ClassVar[bool] = True
     n_outputs: int
     metric_name: str = "accuracy"
 
     def encode(self, target: NDArray[Any]) -> NDArray[np.float64]:
+        """The target as it is."""
+        return target
+
+    def decode(self, target: NDArray[Any]) -> NDArray[np.float64]:
         """The target as it is."""
         return target
 
@@ -131,11 +148,13 @@ class SquaredError:
     Parameters
     ----------
     center, scale : float, default=0.0, 1.0
-        Mean and standard deviation of the training target.
+        Mean and standard deviation of the training target, or what stands for it where there is
+        next to none.
     y_range : tuple of (float, float), default=None
         Open interval in which all predictions lie.
     """
 
+    is_classifier: ClassVar[bool] = False
     center: float = 0.0
     scale: float = 1.0
     y_range: tuple[float, float] | None = None
@@ -162,11 +181,20 @@ class SquaredError:
         -------
         SquaredError
         """
+        # In a unit by which squares neither overflow nor vanish, and which rounds nothing.
+        _, exponent = np.frexp(np.abs(target).max())
+        unit = float(np.ldexp(1.0, exponent))
+        target = target / unit
         center = float(np.average(target, weights=weight))
         spread = math.sqrt(np.average((target - center) ** 2, weights=weight))
-        # A constant target leaves rounding noise for a spread; that is no scale.
-        scale = spread if spread > 1e-12 * max(1.0, abs(center)) else 1.0
-        return cls(center, scale, y_range)
+        counted = target[weight > 0]
+        if counted.min() == counted.max():  # rounding leaves noise for a spread; that is no scale
+            center = float(counted[0])
+            # Start values hardly show, and other targets, by partial_fit, are not far.
+            spread = min(abs(center) / 16, 1 / unit) or 1 / unit
+        if y_range is not None:  # of which float32 tells no smaller parts
+            spread = max(spread, (y_range[1] / unit - y_range[0] / unit) / 1024)
+        return cls(center * unit, spread * unit, y_range)
 
     @property
     def encoded_range(self) -> tuple[float, float]:
@@ -179,6 +207,10 @@ class SquaredError:
     def encode(self, target: NDArray[Any]) -> NDArray[np.float64]:
         """(target - center) / scale; float32 would lose small differences of large targets."""
         return (target - self.center) / self.scale
+
+    def decode(self, target: NDArray[Any]) -> NDArray[np.float64]:
+        """center + scale * target."""
+        return self.center + self.scale * target.astype(np.float64)
 
     def value(self, raw: Tensor, batch: Batch) -> Tensor:
         """Half the squared error of the standardized target."""

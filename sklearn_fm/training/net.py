@@ -6,24 +6,26 @@ The only file that subclasses skorch's net. It is private: users meet it in call
 from __future__ import annotations
 
 import math
-import sys
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, r2_score
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer
+from skorch.dataset import Dataset
 
 from ..kernels import HAS_KERNELS
 from ..models.contract import FieldModel
-from .callbacks import KeepBest
+from .callbacks import EndTraining, KeepBest
 from .losses import Loss
 from .options import StepOptions
 from .prediction import raw_predictions, weighted_loss
 from .rows import Rows
 from .stepper import Stepper
 from .torch_step import TorchStepper
+from .user_callbacks import reads_batches, stopped_by_skorch
 
 __all__ = ["DivergenceError", "FieldNet"]
 
@@ -86,8 +88,10 @@ class FieldNet(NeuralNet):
             batch_size=batch_size,
             callbacks=callbacks,
             device=str(model.bias.device),
-            verbose=0,
+            lr=options.learning_rate,
+            verbose=1,  # callbacks that were asked to speak do
         )
+        self.use_caching = False  # no batch of predictions is kept for scores
         self.loss = loss
         self.options = options
         self.train = train
@@ -114,11 +118,12 @@ class FieldNet(NeuralNet):
 
     def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """The rows given at construction; splitting is the estimator's business."""
-        return self.train, self.valid
+        valid = None if self.valid is None else _Scored(self.valid, self.loss)
+        return _Scored(self.train, self.loss), valid
 
-    def get_iterator(self, dataset: Rows, training: bool = False) -> Any:
+    def get_iterator(self, dataset: Dataset, training: bool = False) -> Any:
         """Rows iterate by themselves."""
-        return dataset
+        return dataset.X
 
     def run_single_epoch(
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
@@ -146,22 +151,58 @@ class FieldNet(NeuralNet):
         self.notify("on_train_begin", X=self.train, y=None)
         try:
             self.fit_loop(self.train, epochs=epochs)
-        except KeyboardInterrupt:
-            if not _raised_by_callback():
+        except EndTraining:
+            pass
+        except KeyboardInterrupt as stop:
+            if not stopped_by_skorch(stop.__traceback__):
                 raise
         finally:
             self.stepper_.settle()
+
+    def finish(self) -> None:
+        """Tell callbacks that the weights are final."""
         self.notify("on_train_end", X=self.train, y=None)
+
+    # -- what scores ask of an estimator ---------------------------------------------------
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.estimator_type = "classifier" if self.loss.is_classifier else "regressor"
+        return tags
+
+    @property
+    def classes_(self) -> NDArray[np.intp]:
+        """Positions of the labels in the order of the estimator's `classes_`."""
+        return np.arange(max(self.loss.n_outputs, 2))
+
+    def predict_proba(self, X: Rows) -> NDArray[np.float64]:
+        """Probabilities of the classes, (n_rows, n_classes)."""
+        return self.loss.predict(raw_predictions(self.module_, X, self.options.n_threads))
+
+    def predict(self, X: Rows) -> NDArray[Any]:
+        """Most probable class, or number, of each row."""
+        predicted = self.predict_proba(X)
+        return predicted.argmax(axis=1) if self.loss.is_classifier else predicted
+
+    def score(self, X: Rows, y: NDArray[Any]) -> float:
+        """Accuracy or R^2, as of scikit-learn's estimators."""
+        measure = accuracy_score if self.loss.is_classifier else r2_score
+        return float(measure(y, self.predict(X)))
+
+    # -- an epoch --------------------------------------------------------------------------
 
     def _train_epoch(self, rows: Rows) -> None:
         self.module_.train()
-        watched = self._watches_batches()
+        watched = any(reads_batches(callback) for _, callback in self.callbacks_)
         total = 0.0
         batches_at_once = 1 if watched else _BLOCK
+        if not watched:
+            self.history.new_batch()  # that names of files may refer to
         for part, order in rows.parts(self.generator):
             for chosen in order.split(self.batch_size * batches_at_once):
                 if watched:
                     batch = part.take(chosen)
+                    self.history.new_batch()
                     self.notify("on_batch_begin", batch=batch, training=True)
                 losses = self.stepper_.run(part, chosen)
                 if not np.isfinite(losses).all():
@@ -169,29 +210,45 @@ class FieldNet(NeuralNet):
                 total += losses.sum()
                 if watched:
                     mean = torch.tensor(losses[0]) / batch.weight.sum().clamp(min=1e-12)
+                    self.history.record_batch("train_loss", float(mean))
+                    self.history.record_batch("train_batch_size", len(chosen))
                     self.notify("on_batch_end", batch=batch, training=True, loss=mean, y_pred=None)
         self.stepper_.settle()
         # The last steps of the epoch had no loss after them to tell of an overflow.
         if not np.isfinite(raw_predictions(self.module_, rows.head(256))).all():
             raise DivergenceError
-        self.history.record("train_loss", total / float(rows.weight.sum()))
+        self._record_loss("train_loss", total / float(rows.weight.sum()))
         self.history.record("learning_rate", self.stepper_.learning_rate)
-
-    def _watches_batches(self) -> bool:
-        """Whether any callback has something to do at a batch."""
-        return any(
-            getattr(type(callback), event, None) is not getattr(Callback, event)
-            for _, callback in self.callbacks_
-            for event in ("on_batch_begin", "on_batch_end")
-        )
+        self.history.record("event_rates", self.stepper_.learning_rates)
 
     def _record(self, prefix: str, rows: Rows, raw: NDArray[np.floating]) -> None:
         value = weighted_loss(self.loss, raw, rows)
         if not math.isfinite(value):
             raise DivergenceError
-        self.history.record(f"{prefix}_loss", value)
+        self._record_loss(f"{prefix}_loss", value)
         metric = self.loss.metric(raw, *(t.cpu().numpy() for t in (rows.target, rows.weight)))
         self.history.record(f"{prefix}_{self.loss.metric_name}", metric)
+
+    def _record_loss(self, name: str, value: float) -> None:
+        """Record a loss, and for checkpoints whether it is the best so far."""
+        before = (record[name] for record in self.history[:-1])
+        self.history.record(name, value)
+        self.history.record(f"{name}_best", bool(value < min(before, default=math.inf)))
+
+
+class _Scored(Dataset):
+    """Rows, and their targets as scores compare them with predictions, once they are asked for."""
+
+    def __init__(self, rows: Rows, loss: Loss) -> None:
+        self.X, self.loss = rows, loss
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    @property
+    def y(self) -> NDArray[np.float64]:
+        """Numbers in the unit of the predictions, or positions of classes."""
+        return self.loss.decode(self.X.target.cpu().numpy())
 
 
 def _make_stepper(model: FieldModel, loss: Loss, options: StepOptions, *rest: Any) -> Stepper:
@@ -203,14 +260,3 @@ def _make_stepper(model: FieldModel, loss: Loss, options: StepOptions, *rest: An
         if can_pack(model):
             return CompiledStepper(model, loss, options, *rest)
     return TorchStepper(model, loss, options, *rest)
-
-
-def _raised_by_callback() -> bool:
-    """Whether the KeyboardInterrupt at hand is skorch's way to stop, not a Ctrl-C.
-
-    skorch's EarlyStopping raises KeyboardInterrupt itself; the last frame tells.
-    """
-    traceback = sys.exc_info()[2]
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    return traceback is not None and traceback.tb_frame.f_code.co_name.startswith("on_")

@@ -6,6 +6,7 @@ and ``compiled_step``. What epochs and callbacks are is not known here.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..layers.randomness import PrivateRandomness, may_draw
 from ..models.contract import FieldModel
 from .losses import Loss
 from .options import StepOptions
@@ -37,7 +39,7 @@ class Stepper:
         Sum of the sample weights that an epoch passes through; makes the penalties
         mean the same for any batch size.
     generator : torch.Generator
-        Randomness of `unknown_dropout`, on the CPU.
+        Randomness of `unknown_dropout` and of the model's layers, on the CPU.
     batch_size : int
         Rows of a full batch.
     """
@@ -57,6 +59,10 @@ class Stepper:
         self.total_weight = total_weight
         self.generator = generator
         self.batch_size = batch_size
+        # Only where needed: it looks at each operation of torch.
+        self._randomness: contextlib.AbstractContextManager[Any] = (
+            PrivateRandomness(generator) if may_draw(model) else contextlib.nullcontext()
+        )
         by_row = {id(model.bias)} | {id(table) for table in model.sparse_tables().values()}
         self.dense = [p for p in model.parameters() if id(p) not in by_row]
         self.optimizer = _make_optimizer(self.dense, options)
@@ -103,11 +109,16 @@ class Stepper:
             return self.options.learning_rate
         return self.optimizer.param_groups[1]["lr"]
 
-    def scale_learning_rates(self, factor: float) -> None:
-        """Set both learning rates to this multiple of where they started."""
+    @property
+    def learning_rates(self) -> tuple[float, float]:
+        """Current step sizes of the dense layers and of the tables."""
         dense, tables = self.optimizer.param_groups
-        dense["lr"] = self.options.learning_rate_dense * factor
-        tables["lr"] = self.options.learning_rate * factor
+        return dense["lr"], tables["lr"]
+
+    def set_learning_rates(self, dense: float, tables: float) -> None:
+        """Change both step sizes from the next step on."""
+        for group, rate in zip(self.optimizer.param_groups, (dense, tables), strict=True):
+            group["lr"] = rate
 
     def state(self) -> dict[str, Any]:
         """What a later training must know to go on as if never interrupted, as numpy."""
@@ -134,13 +145,16 @@ class Stepper:
                 value[now : now + n_rows] = then[before : before + n_rows]
         dense = _convert(state["dense"], np.ndarray, torch.tensor)
         self.optimizer.load_state_dict(dense)
-        self.scale_learning_rates(1.0)  # those asked for now, not those of then
+        # The step sizes asked for now, not those of then.
+        self.set_learning_rates(self.options.learning_rate_dense, self.options.learning_rate)
 
     def _differentiate(self, compute_raw: Callable[[], Tensor], batch: Batch) -> Tensor:
         """Summed loss of a batch, its gradients left in the leaves if it is finite."""
         buffers = [buffer.clone() for buffer in self.model.buffers()]  # batch norm's statistics
         with torch.enable_grad():
-            loss = (self.loss.value(compute_raw(), batch) * batch.weight).sum()
+            with self._randomness:
+                raw = compute_raw()
+            loss = (self.loss.value(raw, batch) * batch.weight).sum()
         if not torch.isfinite(loss):
             for buffer, before in zip(self.model.buffers(), buffers, strict=True):
                 buffer.copy_(before)

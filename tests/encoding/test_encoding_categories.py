@@ -82,7 +82,8 @@ def test_numbers_have_the_same_codes_in_every_container(container):
         assert_array_equal(encoder.transform(other), NUMBER_CODES)
     assert_array_equal(encoder.transform(np.array([7, 8])), [0, -1])
     assert_array_equal(encoder.transform(np.array([7.0, 7.5])), [0, -1])
-    assert_array_equal(encoder.transform(objects([7, "7", 7.0, np.int8(7)])), [0, -1, 0, 0])
+    assert_array_equal(encoder.transform(objects([7, "7", 7.0, np.int8(7)])), [0, 0, 0, 0])
+    assert_array_equal(encoder.transform(objects(["07", "7.0", 7, " 7"])), [-1, -1, 0, -1])
 
 
 def test_only_categories_that_occur_count():

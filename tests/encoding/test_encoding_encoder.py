@@ -48,7 +48,7 @@ def shop(n=60, seed=0):
         {
             "price": price,
             "town": pd.Series(town, dtype="str"),
-            "user": rng.integers(0, 9, n),
+            "units": rng.integers(0, 9, n),
             "flag": rng.random(n) < 0.5,
             "grade": pd.Categorical(rng.choice(["b", "a"], n), categories=["a", "b", "c"]),
         }
@@ -144,7 +144,7 @@ def test_metadata_routing_of_sample_weight():
 @pytest.mark.parametrize("scaler", ["bins", "log"])
 @pytest.mark.parametrize("fitted", containers(shop()))
 def test_same_data_same_codes(fitted, scaler):
-    columns = {"categorical": ["town", "user", "flag", "grade"], "numeric": ["price"]}
+    columns = {"categorical": ["town", "units", "flag", "grade"], "numeric": ["price"]}
     X = shop()
     reference = FieldEncoder(scaler=scaler, **columns).fit_transform(X)
     encoder = FieldEncoder(scaler=scaler, **columns).fit(containers(X)[fitted][list(X.columns)])
@@ -171,7 +171,7 @@ def test_arrays_have_the_codes_of_frames():
 def test_few_rows_get_the_codes_of_many(scaler):
     """Small frames are read cell by cell, large ones column by column."""
     X = shop(200)
-    encoder = FieldEncoder(scaler=scaler, categorical=["user"]).fit(X[:100])
+    encoder = FieldEncoder(scaler=scaler, categorical=["units"]).fit(X[:100])
     for frame in containers(X).values():
         many = encoder.transform(frame)
         for start in range(0, 200, 13):
@@ -194,18 +194,18 @@ def test_polars_is_not_imported():
     ("kwargs", "categorical"),
     [
         ({}, {"town", "flag", "grade"}),
-        ({"categorical": ["user"]}, {"town", "flag", "grade", "user"}),
-        ({"categorical": "user"}, {"town", "flag", "grade", "user"}),
-        ({"categorical": 2}, {"town", "flag", "grade", "user"}),
-        ({"categorical": [-3]}, {"town", "flag", "grade", "user"}),
-        ({"categorical": slice(None)}, {"price", "town", "user", "flag", "grade"}),
-        ({"categorical": slice("price", "user")}, {"price", "town", "user", "flag", "grade"}),
-        ({"categorical": [False, False, True, False, False]}, {"town", "user", "flag", "grade"}),
-        ({"categorical": int}, {"town", "user", "flag", "grade"}),
-        ({"categorical": np.number}, {"price", "town", "user", "flag", "grade"}),
-        ({"categorical": ["category", np.dtype("int64")]}, {"town", "user", "flag", "grade"}),
-        ({"categorical": make_column_selector("^u")}, {"town", "user", "flag", "grade"}),
-        ({"categorical": lambda X: ["user"]}, {"town", "user", "flag", "grade"}),
+        ({"categorical": ["units"]}, {"town", "flag", "grade", "units"}),
+        ({"categorical": "units"}, {"town", "flag", "grade", "units"}),
+        ({"categorical": 2}, {"town", "flag", "grade", "units"}),
+        ({"categorical": [-3]}, {"town", "flag", "grade", "units"}),
+        ({"categorical": slice(None)}, {"price", "town", "units", "flag", "grade"}),
+        ({"categorical": slice("price", "units")}, {"price", "town", "units", "flag", "grade"}),
+        ({"categorical": [False, False, True, False, False]}, {"town", "units", "flag", "grade"}),
+        ({"categorical": int}, {"town", "units", "flag", "grade"}),
+        ({"categorical": np.number}, {"price", "town", "units", "flag", "grade"}),
+        ({"categorical": ["category", np.dtype("int64")]}, {"town", "units", "flag", "grade"}),
+        ({"categorical": make_column_selector("^u")}, {"town", "units", "flag", "grade"}),
+        ({"categorical": lambda X: ["units"]}, {"town", "units", "flag", "grade"}),
         ({"numeric": "bool"}, {"town", "grade"}),
         ({"numeric": []}, {"town", "flag", "grade"}),
     ],

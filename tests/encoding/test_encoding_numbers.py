@@ -1,5 +1,6 @@
 """One column of numbers: exact weighted bins, scalers, refusals."""
 
+import datetime
 from decimal import Decimal
 from fractions import Fraction
 
@@ -19,6 +20,7 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
+from sklearn_fm.encoding import FieldEncoder
 from sklearn_fm.encoding.bins import BinEncoder
 from sklearn_fm.encoding.numbers import NumberEncoder, as_numbers
 
@@ -200,3 +202,65 @@ def test_dates_infinity_and_complex_are_refused():
         as_numbers(np.array([1.0, -np.inf]), "x")
     with pytest.raises(ValueError, match="Complex data not supported: field 'x'"):
         as_numbers(np.array([1j]), "x")
+
+
+# -- durations and decimals --------------------------------------------------------------------
+
+SPANS = [datetime.timedelta(microseconds=37 * i**3 - 10**8) for i in range(60)] + [None]
+PRICES = [Decimal(7 * i * i - 300) / 4 for i in range(60)] + [None]
+
+
+def tables_of(cells, arrow, of_polars, name="x0"):
+    """The same column in containers of every kind."""
+    column = objects(cells)
+    yield "objects", pd.DataFrame({name: pd.Series(column, dtype=object)})
+    yield "dict", {name: cells}
+    yield "pyarrow", pa.table({name: pa.array(cells, arrow)})
+    yield "pandas arrow", pd.DataFrame({name: pd.array(cells, dtype=pd.ArrowDtype(arrow))})
+    yield "polars", pl.DataFrame({name: cells}, schema={name: of_polars})
+    if name == "x0":
+        yield "array", column[:, None]
+    if pa.types.is_duration(arrow):
+        spans = np.array(cells, dtype="m8[us]")
+        yield "microseconds", spans[:, None]
+        yield "nanoseconds", pd.DataFrame({name: spans.astype("m8[ns]")})
+
+
+@pytest.mark.parametrize("what", ["durations", "decimals"])
+@pytest.mark.parametrize("scaler", ["bins", "piecewise", None])
+def test_durations_and_decimals_are_numbers_in_all_frames(what, scaler):
+    """They were a category for each different cell in some frames, bins in others."""
+    if what == "durations":
+        cells, kinds = SPANS, (pa.duration("us"), pl.Duration("us"))
+        numbers = [np.nan if cell is None else cell.total_seconds() for cell in cells]
+    else:
+        cells, kinds = PRICES, (pa.decimal128(12, 2), pl.Decimal(12, 2))
+        numbers = [np.nan if cell is None else float(cell) for cell in cells]
+    tables = dict(tables_of(cells, *kinds))
+    reference = FieldEncoder(scaler=scaler).fit(pd.DataFrame({"x0": numbers}))
+    codes = np.asarray(reference.transform(pd.DataFrame({"x0": numbers})))
+    for container, X in tables.items():
+        encoder = FieldEncoder(scaler=scaler).fit(X)
+        assert encoder.schema_.kinds == reference.schema_.kinds, container
+        few = dict(tables_of(cells[:3], *kinds))
+        for name, other in tables.items():
+            if isinstance(other, np.ndarray) == isinstance(X, np.ndarray):
+                assert_allclose(encoder.transform(other), codes, rtol=1e-15)
+                assert_allclose(encoder.transform(few[name]), codes[:3], rtol=1e-15)
+        assert FieldEncoder(categorical=["x0"]).fit(X).schema_.kinds == ("categorical",)
+
+
+def test_durations_are_seconds_whatever_their_unit():
+    for unit, n in (("D", 1 / 86400), ("h", 1 / 3600), ("s", 1), ("ms", 10**3), ("ns", 10**9)):
+        spans = np.array([round(86400 * 3 * n), "NaT"], dtype=f"m8[{unit}]")
+        assert_array_equal(as_numbers(spans, "x"), [3 * 86400, np.nan])
+    negative = as_numbers(np.array([-1500, 1, -1], dtype="m8[ms]"), "x")
+    assert_array_equal(negative, [-1.5, 0.001, -0.001])
+
+
+def test_ids_may_come_as_decimals():
+    """As a database has NUMERIC keys."""
+    ids = [Decimal(7 * i % 31) for i in range(100)]
+    for name, kind in (("user_id", "categorical"), ("x0", "binned")):
+        for _, X in tables_of(ids, pa.decimal128(12, 0), pl.Decimal(12, 0), name):
+            assert FieldEncoder().fit(X).schema_.kinds == (kind,)

@@ -57,8 +57,9 @@ def test_kernels_agree_with_plain_python():
     texts = ["é" * int(n) + "ab" * int(m) for n, m in rng.integers(0, 40, (200, 2))]
     expected = [xxh64(text.encode(), 7) % 1000 for text in texts]
     assert hash_codes(texts, 1000, seed=7).tolist() == expected
-    numbers = rng.integers(-(2**63), 2**63 - 1, 200)
-    expected = [xxh64(int(i).to_bytes(8, "little", signed=True), 2**32 + 7) for i in numbers]
+    numbers = rng.integers(-(2**63), 2**63 - 1, 200) // 10 ** rng.integers(0, 19, 200)
+    numbers = np.append(numbers, [0, 9, 10, -1, -(2**63), 2**63 - 1])
+    expected = [xxh64(str(i).encode(), 7) for i in numbers]
     assert hash_codes(numbers, 1000, seed=7).tolist() == [h % 1000 for h in expected]
 
 
@@ -85,13 +86,15 @@ def test_no_numba_gives_the_same_buckets(monkeypatch):
 
 
 EQUAL = [
-    [5, 5.0, np.int8(5), np.float32(5), Decimal("5.00"), Fraction(5)],
-    [1, True, np.True_, 1.0],
-    [0, -0.0, False],
+    [5, 5.0, np.int8(5), np.float32(5), Decimal("5.00"), Fraction(5), "5"],
+    [1, True, np.True_, 1.0, "1"],
+    [0, -0.0, False, "0"],
+    [-12, "-12"],
     [0.5, Fraction(1, 2), Decimal("0.5"), np.float16(0.5)],
     [Fraction(1, 10), Decimal("0.1")],
-    [2**70, 2.0**70, Decimal(2**70)],
-    [2**64 - 1, np.uint64(2**64 - 1)],
+    [2**70, 2.0**70, Decimal(2**70), str(2**70)],
+    [2**64 - 1, np.uint64(2**64 - 1), str(2**64 - 1)],
+    [2**400, 2.0**400],
     [float("inf"), Decimal("Infinity")],
     ["a", np.str_("a")],
     [b"a", np.bytes_(b"a")],
@@ -118,7 +121,7 @@ def test_equal_cells_share_a_bucket(cells):
 
 def test_different_cells_differ():
     cells = [
-        "5", 5, b"5", 0.1, Decimal("0.1"), "", 0, "\x05\0\0\0\0\0\0\0", 2**70, 2**70 + 1,
+        "5", "05", "5.0", b"5", 0.1, Decimal("0.1"), "", 0, "\x05\0\0\0\0\0\0\0", 2**70, 2**70 + 1,
         pd.Timestamp(5), pd.Timestamp(5, tz="UTC"), "1/2", 0.5, Decimal("0.30"), "True", 1,
     ]  # fmt: skip
     assert len(set(hash_codes(objects(cells), MANY).tolist())) == len(cells)

@@ -12,7 +12,6 @@ from sklearn.base import clone
 
 from sklearn_fm.encoding import BagField, CategoryField, DateField, FieldEncoder, NumberField
 from sklearn_fm.encoding.hashing import xxh64
-from sklearn_fm.encoding.plan import look_like_ids
 
 
 def visits(n=400, seed=0):
@@ -164,70 +163,6 @@ def test_descriptions_show_what_differs_from_the_defaults():
     assert clone(encoder).fields == encoder.fields
 
 
-# -- ids ------------------------------------------------------------------------------------------
-
-
-def numbers_that(kind, rng):
-    n = 3000
-    if kind == "user ids":
-        return rng.choice(500, n, p=rng.dirichlet(np.full(500, 0.5)))
-    if kind == "shuffled zipf":
-        weights = rng.permutation(1 / np.arange(1, 301))
-        return rng.choice(300, n, p=weights / weights.sum())
-    if kind == "ages":
-        return np.clip(rng.normal(45, 20, 20 * n), 0, 110).round()
-    if kind == "counts":
-        return rng.geometric(0.01, n)
-    if kind == "row numbers":
-        return np.arange(n)
-    if kind == "few values":
-        return rng.integers(0, 50, n)
-    if kind == "prices in cents":
-        return (rng.lognormal(6, 1, n)).round()
-    assert kind == "below zero"
-    return rng.integers(-200, 200, n)
-
-
-@pytest.mark.parametrize(
-    ("kind", "are_ids"),
-    [
-        ("user ids", True),
-        ("shuffled zipf", True),
-        ("ages", False),
-        ("counts", False),
-        ("row numbers", False),
-        ("few values", False),
-        ("prices in cents", False),
-        ("below zero", False),
-    ],
-)
-@pytest.mark.parametrize("seed", range(5))
-def test_ids_are_told_from_measures(kind, are_ids, seed):
-    numbers = numbers_that(kind, np.random.default_rng(seed))
-    if are_ids:  # without gaps, as definition has it
-        numbers = np.unique(numbers, return_inverse=True)[1]
-    assert look_like_ids(numbers.astype(float)) is are_ids
-    with_missing = np.append(numbers.astype(float), np.nan)
-    assert look_like_ids(with_missing) is are_ids
-
-
-def test_recognised_ids_are_said_and_can_be_overridden():
-    X = visits()
-    encoder = FieldEncoder().fit(X)
-    assert "taken for ids: user" in repr(encoder)
-    assert "taken for ids; numeric= overrides it" in encoder.summary().loc["user", "note"]
-    for other in (
-        FieldEncoder(numeric=["user"]),
-        FieldEncoder(fields={"user": NumberField()}),
-    ):
-        assert other.fit(X).schema_.kinds[0] == "binned"
-        assert "taken for ids" not in repr(other)
-    # floats are never taken for ids, nullable integers are
-    assert FieldEncoder().fit(X.astype({"user": float})).schema_.kinds[0] == "binned"
-    assert FieldEncoder().fit(X.astype({"user": "Int64"})).schema_.kinds[0] == "categorical"
-    assert "taken for ids" not in repr(FieldEncoder())
-
-
 # -- summary --------------------------------------------------------------------------------------
 
 
@@ -362,20 +297,6 @@ def test_threads_give_the_same_codes():
     assert_array_equal(together.transform(X[::-1]), alone.transform(X[::-1]))
     with pytest.raises(ValueError, match="Field 'price' is numeric, but row 0 holds 'dear'"):
         together.transform(X.assign(price="dear"))
-
-
-def test_integers_of_columns_named_like_ids_are_ids():
-    """MovieLens' movieId has gaps; cut into 20 bins it told nearly nothing of the films."""
-    ids = np.random.default_rng(0).permutation(np.repeat(np.arange(50) ** 2, 4))
-    names = ["id", "user_id", "movieId", "ITEM-ID", "userID"]
-    encoder = FieldEncoder().fit(pd.DataFrame(dict.fromkeys(names, ids)))
-    assert set(encoder.schema_.kinds) == {"categorical"}
-    assert "named like ids" in encoder.summary().loc["movieId", "note"]
-    others = FieldEncoder().fit(pd.DataFrame(dict.fromkeys(["paid", "humid", "width"], ids)))
-    assert set(others.schema_.kinds) == {"binned"}
-    assert FieldEncoder(numeric=["id"]).fit(pd.DataFrame({"id": ids})).schema_.kinds == ("binned",)
-    rows = pd.DataFrame({"id": np.arange(200) * 3})
-    assert FieldEncoder().fit(rows).schema_.kinds == ("binned",)  # a number per row
 
 
 def test_a_vocabulary_that_no_other_field_has_is_a_slip():

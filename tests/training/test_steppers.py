@@ -492,15 +492,12 @@ def test_gradient_clip_limits_the_norm_of_the_mean_gradient(name, l2_dense):
     assert_allclose(move(norm / 3), free / 3, rtol=1e-9, atol=1e-12)
 
 
-def test_scale_learning_rates_sets_both_groups_from_the_start():
+def test_learning_rates_of_both_groups():
     step = stepper(*make(), learning_rate=0.4, learning_rate_dense=0.02)
-    for factor in (0.5, 0.25):  # not cumulative
-        step.scale_learning_rates(factor)
-        assert step.learning_rate == 0.4 * factor
-        assert [group["lr"] for group in step.optimizer.param_groups] == [
-            0.02 * factor,
-            0.4 * factor,
-        ]
+    assert step.learning_rates == (0.02, 0.4)
+    step.set_learning_rates(0.01, 0.3)
+    assert step.learning_rate == 0.3
+    assert [group["lr"] for group in step.optimizer.param_groups] == [0.01, 0.3]
 
 
 # -- state -------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from ..compile import COMPILE, INLINE
 from ..simd import pointer
 
-__all__ = ["hash_number", "hash_numbers", "hash_text", "hash_texts", "is_valid", "word"]
+__all__ = ["hash_numbers", "hash_text", "hash_texts", "is_valid", "word"]
 
 # Everything is a uint64: numba makes a float of uint64 and int64 together.
 _P1 = np.uint64(0x9E3779B185EBCA87)
@@ -115,9 +115,21 @@ def hash_text(data: Any, begin: int, end: int, seed: Any) -> Any:
 
 
 @njit(**INLINE)
-def hash_number(number: Any, seed: Any) -> Any:
-    """XXH64 of the 8 little-endian bytes of a number."""
-    return _avalanche(_mix_word(seed + _P5 + np.uint64(8), np.uint64(number)))
+def _write(number: Any, text: Any) -> int:
+    """Write a whole number in digits to the end of 20 bytes; return where they begin."""
+    at = 20
+    # In uint64, so that the least int64 has an absolute value.
+    rest = np.uint64(number) if number >= 0 else np.uint64(0) - np.uint64(number)
+    while True:
+        at -= 1
+        text[at] = np.uint8(np.uint64(48) + rest % np.uint64(10))
+        rest //= np.uint64(10)
+        if rest == np.uint64(0):
+            break
+    if number < 0:
+        at -= 1
+        text[at] = np.uint8(45)
+    return at
 
 
 @njit(**INLINE)
@@ -160,7 +172,7 @@ def hash_texts(
 
 @njit(**COMPILE)
 def hash_numbers(numbers: Any, missing: Any, seed: Any, n_buckets: Any, out: Any) -> None:
-    """Write the bucket of each whole number, XXH64 of its bytes modulo their number.
+    """Write the bucket of each whole number, XXH64 of its digits as text modulo their number.
 
     Parameters
     ----------
@@ -175,7 +187,10 @@ def hash_numbers(numbers: Any, missing: Any, seed: Any, n_buckets: Any, out: Any
     out : ndarray of int32 of shape (n_rows,)
         Receives the buckets, and -1 for missing.
     """
+    digits = np.empty(20, dtype=np.uint8)
+    text = pointer(digits)
     for i in range(len(out)):
         out[i] = -1
         if len(missing) == 0 or not missing[i]:
-            out[i] = np.int32(hash_number(numbers[i], seed) % n_buckets)
+            begin = _write(numbers[i], digits)
+            out[i] = np.int32(hash_text(text, begin, 20, seed) % n_buckets)
