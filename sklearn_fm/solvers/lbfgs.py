@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from ..models.contract import FieldModel
 from ..training.fitting import Plan, Trained, split_rows
 from ..training.full_batch import minimize_lbfgs
-from ..training.history import print_record
+from ..training.history import epoch_row, history_frame, print_record
 from ..training.losses import Loss
 from ..training.net import DivergenceError
 from ..training.prediction import raw_predictions, weighted_loss
@@ -32,9 +32,11 @@ from .start import Start
 
 __all__ = ["LBFGSSolver", "train_lbfgs"]
 
+_Record = dict[str, float]
+
 _CPU = torch.device("cpu")
 _N_FOLDS = 5
-_NOTHING = 0.01
+_NOTHING = 0.01  # a weight smaller than this one
 _FEWEST_ROWS = 50  # of different features; with fewer, folds say little, and the priors stay
 
 
@@ -89,8 +91,8 @@ class LBFGSSolver:
 def _no_dense_weights(model: FieldModel) -> bool:
     """Whether the weights outside the tables do nothing."""
     tables = {id(table) for table in model.sparse_tables().values()}
-    dense = (p for p in model.parameters() if id(p) not in tables and p.ndim > 1)
-    return max(float(p.detach().abs().max()) for p in dense) < _NOTHING
+    dense = [p for p in model.parameters() if id(p) not in tables and p.ndim > 1]
+    return bool(dense) and all(float(p.detach().abs().max()) < _NOTHING for p in dense)
 
 
 def _folds(start: Start) -> list[tuple[Rows, Rows]]:
@@ -149,21 +151,32 @@ def train_lbfgs(
     # A precision that is given means what LogisticRegression's does; one that is left to us
     # takes neighbouring bins for alike.
     priors = Priors(options.l2_linear, options.l2_embedding, options.l2_dense, plan.relaxed)
-    search = pd.DataFrame()
+    search, phase = [], "fit"
     if folds and plan.relaxed and plan.max_epochs:
         path = PriorPath(model, loss, folds, priors, plan, restart)
+        search, phase = path.records, "refit"
         try:
             priors = path.search()
         except KeyboardInterrupt as stop:
-            return Trained(path.history.assign(phase="search"), 0, stopped_by=stop)
-        search = path.history.assign(phase="search")
+            return Trained(_history(search, [], loss, phase), 0, stopped_by=stop)
         restart()
-    descent = _Descent(model, loss, rows, priors, plan, valid)
+    descent = _Descent(model, loss, rows, priors, plan, valid, phase)
     descent.run(plan.max_epochs)
-    outcome = descent.outcome()
-    outcome.history = pd.concat([search, outcome.history.assign(phase="fit")], ignore_index=True)
-    outcome.priors = {name: getattr(priors, name) for name in plan.relaxed}
-    return outcome
+    return Trained(
+        _history(search, descent.records, loss, phase),
+        len(descent.records),
+        converged=descent.converged,
+        stopped_by=descent.stopped_by,
+        priors={name: getattr(priors, name) for name in plan.relaxed},
+    )
+
+
+def _history(search: list[_Record], last: list[_Record], loss: Loss, phase: str) -> pd.DataFrame:
+    tables = [
+        history_frame(search, loss.metric_name, "search"),
+        history_frame(last, loss.metric_name, phase),
+    ]
+    return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
 
 
 class _Descent:
@@ -177,10 +190,11 @@ class _Descent:
         priors: Priors,
         plan: Plan,
         valid: Rows | None,
+        phase: str,
     ) -> None:
         self.model, self.loss, self.rows, self.priors = model, loss, rows, priors
-        self.plan, self.valid = plan, valid
-        self.records: list[dict[str, float]] = []
+        self.plan, self.valid, self.phase = plan, valid, phase
+        self.records: list[_Record] = []
         self.converged = True
         self.stopped_by: BaseException | None = None
         self._clock = time.perf_counter()
@@ -215,14 +229,6 @@ class _Descent:
         finally:
             self._bar.close()
 
-    def outcome(self) -> Trained:
-        """What the run came to."""
-        columns = None if self.records else ["epoch", "train_loss", "seconds"]
-        history = pd.DataFrame(self.records, columns=columns).assign(learning_rate=math.nan)
-        history = history.assign(l2_linear=self.priors.linear, l2_embedding=self.priors.embedding)
-        n_epochs = len(self.records)
-        return Trained(history, n_epochs, converged=self.converged, stopped_by=self.stopped_by)
-
     def _constant_loss(self) -> float:
         raw = self.model.bias.detach().expand(len(self.rows), -1).numpy()
         return weighted_loss(self.loss, raw, self.rows)
@@ -230,7 +236,7 @@ class _Descent:
     def _report(self, train_loss: float) -> bool:
         """Take note of an iteration; whether to stop."""
         now = time.perf_counter()
-        record: dict[str, float] = {"epoch": len(self.records) + 1, "train_loss": train_loss}
+        record: _Record = {"epoch": len(self.records) + 1, "train_loss": train_loss}
         if self.valid is not None:
             raw = raw_predictions(self.model, self.valid)
             target, weight = self.valid.target.numpy(), self.valid.weight.numpy()
@@ -238,10 +244,12 @@ class _Descent:
             metric = self.loss.metric(raw, target, weight)
             record[f"valid_{self.loss.metric_name}"] = metric
             self.model.train()
-        record["seconds"], self._clock = now - self._clock, now
+        record |= {"dur": now - self._clock, "learning_rate": math.nan}
+        record |= {f"l2_{n}": getattr(self.priors, n) for n in self.plan.relaxed if n != "dense"}
+        self._clock = now
         self.records.append(record)
         self._bar.update()
         self._bar.set_postfix({k: v for k, v in record.items() if k.endswith("_loss")})
         if self.plan.verbose == 1:
-            print_record(record)
+            print_record(epoch_row(record, self.loss.metric_name, self.phase))
         return self.plan.on_epoch is not None and self.plan.on_epoch(self.model)

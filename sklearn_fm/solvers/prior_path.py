@@ -12,14 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 from ..models.contract import FieldModel
-from ..training.callbacks import print_record
 from ..training.fitting import Plan
 from ..training.full_batch import is_plain_fm, linear_predictions, minimize_lbfgs
+from ..training.history import epoch_row, print_record
 from ..training.losses import Loss
 from ..training.prediction import raw_predictions
 from ..training.priors import Priors
@@ -115,12 +114,8 @@ class PriorPath:
         self.model, self.loss, self.plan, self.restart = model, loss, plan, restart
         self.folds = [_Fold(*fold) for fold in folds]
         self.start = priors
+        #: One per pair of strengths, as `history_frame` takes them: means over the folds.
         self.records: list[dict[str, float]] = []
-
-    @property
-    def history(self) -> pd.DataFrame:
-        """One row per pair of strengths: mean losses over the folds, iterations, seconds."""
-        return pd.DataFrame(self.records)
 
     def search(self) -> Priors:
         """The strengths of least validation loss.
@@ -172,7 +167,7 @@ class PriorPath:
         """Fit all folds; return the weighted losses of all their validation rows."""
         began = time.perf_counter()
         of_rows: list[NDArray[np.float64]] = []
-        train_loss = valid_loss = metric = total = n_iterations = 0.0
+        train_loss = valid_loss = metric = total = 0.0
         for fold in self.folds:
             self.restart()
             self.model.load_state_dict(fold.linear, strict=False)
@@ -200,20 +195,20 @@ class PriorPath:
             valid_loss += of_rows[-1].sum()
             metric += weight * self.loss.metric(raw, batch.target.numpy(), batch.weight.numpy())
             train_loss += weight * (losses[-1] if losses else np.nan)
-            n_iterations += len(losses)
             total += weight
         record = {
-            "epoch": n_iterations,
+            "epoch": len(self.records) + 1,
             "train_loss": train_loss / total,
             "valid_loss": valid_loss / total,
             f"valid_{self.loss.metric_name}": metric / total,
-            "seconds": time.perf_counter() - began,
+            "dur": time.perf_counter() - began,
+            "learning_rate": math.nan,
             "l2_linear": priors.linear,
-            "l2_embedding": np.inf if linear_only else priors.embedding,
+            "l2_embedding": math.inf if linear_only else priors.embedding,
         }
         self.records.append(record)
         if self.plan.verbose == 1:
-            print_record(record)
+            print_record(epoch_row(record, self.loss.metric_name, "search"))
         return np.concatenate(of_rows)
 
 

@@ -170,7 +170,9 @@ class _TorchEngine:
 
     def pull(self, value: Tensor, raw: Tensor) -> list[NDArray[Any]]:
         value.backward()
-        return [(torch.zeros_like(p) if p.grad is None else p.grad).numpy() for p in self.parameters]
+        return [
+            (torch.zeros_like(p) if p.grad is None else p.grad).numpy() for p in self.parameters
+        ]
 
 
 class _LinearEngine:
