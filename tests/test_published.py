@@ -193,10 +193,9 @@ WAYS = [swap_data, swap_parameter, swap_state, write, swap_and_write]
 
 def predicted(model, X):
     """Predictions by the definition: the module's own forward, and the loss's link."""
+    indices, values = map(np.array, model.encoder_.transform(X).indices_and_values())
     with torch.inference_mode():
-        raw = model.module_(
-            *map(torch.from_numpy, model.encoder_.transform(X).indices_and_values())
-        )
+        raw = model.module_(torch.from_numpy(indices), torch.from_numpy(values))
     return model._fitted.model.loss.predict(raw.double().numpy())
 
 

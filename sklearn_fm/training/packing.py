@@ -85,8 +85,9 @@ def pack(model: FieldModel, solver: str = "none") -> tuple[Layout, NDArray[np.fl
         view.copy_(parameter.data)
         parameter.data = view
     places = [_place_of(parameter) for parameter in _packable(model)]
-    _PACKED[model] = _Packed(layout, table.numpy(), places)
-    return layout, table.numpy()
+    packed = layout, table.numpy()
+    _PACKED[model] = _Packed(*packed, places)
+    return packed
 
 
 def can_pack(model: FieldModel) -> bool:
