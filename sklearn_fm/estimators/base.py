@@ -474,6 +474,11 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
 
     # -- contract ----------------------------------------------------------------------
 
+    def __getstate__(self) -> dict[str, Any]:
+        # scikit-learn's callbacks come and go as attributes in each fit, and a dict that changes
+        # its size is an error to the pickler of another thread: a copy does not.
+        return dict(super().__getstate__())
+
     def __sklearn_is_fitted__(self) -> bool:
         return "_fitted" in vars(self)
 
