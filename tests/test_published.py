@@ -19,7 +19,7 @@ from sklearn.base import is_classifier
 from torch import nn
 
 import sklearn_fm
-from sklearn_fm import FieldEncoder, FMClassifier, FMRegressor
+from sklearn_fm import FieldEncoder, FMClassifier, FMRegressor, MFRegressor
 
 QUICK = {"max_epochs": 2, "solver": "adagrad", "random_state": 0}
 
@@ -111,6 +111,20 @@ def test_fitted_attributes_are_read_only(cls):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(part, dataclasses.fields(part)[0].name, None)
     assert_array_equal(model.predict(X), raw)
+
+
+def test_parameters_that_wait_for_a_fit_change_no_prediction():
+    """Between `set_params(user=2)` and the fit to come, predictions took their users from another
+    column than the model had learned them from."""
+    ids = np.random.RandomState(0).randint(0, 9, (200, 4))
+    y = ids[:, 0] + ids[:, 1] * 0.5
+    model = MFRegressor(user=0, item=1, **QUICK).fit(ids, y)
+    before = model.predict(ids)
+    model.set_params(user=2, item=3, y_range=(0, 1), solver="als", embedding_dim=8, n_jobs=2)
+    assert_array_equal(model.predict(ids), before)
+    model.set_params(user=None, item=None, encoder=FieldEncoder(), random_state=3)
+    assert_array_equal(model.predict(ids), before)
+    assert (model.user, model.item) == (None, None)
 
 
 def test_what_fails_leaves_the_fit_before():
