@@ -1,5 +1,6 @@
 """Predictions by draws: the kernel, its slow twin, the module, and brute force."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -128,7 +129,7 @@ def test_the_kernel_is_its_slow_twin(kind, monkeypatch):
 def test_rows_come_in_pieces_and_by_threads(monkeypatch):
     posterior = make_posterior(TRAIN)
     mean, variance = read_all(posterior, TEST)
-    monkeypatch.setattr(posteriors, "_PIECE_NUMBERS", 4 * 7)
+    monkeypatch.setattr(posteriors, "_PIECE_NUMBERS", 8 * 7)
     assert len(list(posterior.raw(TEST))) == 5
     pieces = read_all(posterior, TEST)
     assert_array_equal(pieces[0], mean)
@@ -139,6 +140,25 @@ def test_rows_come_in_pieces_and_by_threads(monkeypatch):
         assert_array_equal(a, b)
     assert read_all(posterior, TEST[:1], 2)[0].shape == (1, 4, 1)
     assert list(posterior.raw(TEST[:0])) == []
+
+
+@pytest.mark.parametrize("kind", ["fields", "matrix"])
+def test_memory_is_bounded_for_wide_rows(kind, monkeypatch):
+    """Pieces were sized by draws alone: with 2 draws of 100 slots a million rows, which have some
+    30 bytes a slot, went by at once."""
+    monkeypatch.setattr(posteriors, "_PIECE_NUMBERS", 2**14)
+    n_slots, n_rows = 64, 4_000
+    X = FieldArray(np.zeros((n_rows, n_slots)), FieldSchema.from_sizes([3] * n_slots))
+    X = X.to_csr() if kind == "matrix" else X
+    posterior = make_posterior(X[:10], n_draws=2)
+    for _ in posterior.raw(X[:300]):  # compiles
+        pass
+    tracemalloc.start()
+    for _ in posterior.raw(X):
+        pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 * 2**14 < 30 * n_slots * n_rows
 
 
 def simulate_raw(posterior, row, n, rng):

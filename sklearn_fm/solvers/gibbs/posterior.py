@@ -21,7 +21,7 @@ from ..blocks.design import Design
 __all__ = ["DRAWS_MEMORY", "Draw", "Posterior", "Raw", "prior_of_index"]
 
 DRAWS_MEMORY = 2**29  # bytes for the draws of a fit
-_PIECE_NUMBERS = 2**22  # raw predictions at a time
+_PIECE_NUMBERS = 2**22  # raw predictions, or entries of rows, at a time
 
 
 class Draw(NamedTuple):
@@ -227,16 +227,18 @@ class Posterior:
         """
         n_draws, n_outputs = self.tables.shape[:2]
         n_rows = encoded.shape[0]
-        size = max(_PIECE_NUMBERS // (n_draws * n_outputs), 1)
+        entries = n_rows * self.schema.n_slots if isinstance(encoded, FieldArray) else encoded.nnz
+        per_row = max(n_draws * n_outputs, entries // max(n_rows, 1))
+        size = max(_PIECE_NUMBERS // per_row, 1)
         workers = _workers(n_threads, n_rows * n_draws)
         for first in range(0, n_rows, size):
             rows = slice(first, min(first + size, n_rows))
-            entries = self._entries(encoded[rows])
+            some = self._entries(encoded[rows])
             shape = (n_outputs, rows.stop - rows.start, n_draws)
             mean, variance = np.empty(shape), np.empty(shape)
             for c in range(n_outputs):
                 args = (self.tables[:, c], self.covariances[:, c], self.values["bias"][:, c])
-                _read(entries, self.n_blocks, *args, mean[c], variance[c], workers, n_threads)
+                _read(some, self.n_blocks, *args, mean[c], variance[c], workers, n_threads)
             yield Raw(rows, np.moveaxis(mean, 0, 2), np.moveaxis(variance, 0, 2), self.values)
 
     def _entries(self, encoded: Any) -> _Entries:
