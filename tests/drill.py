@@ -5,8 +5,8 @@ for a minute. Every prediction must be, to the last bit, that of a model that wa
 then. It measures nothing.
 """
 
+import argparse
 import pickle
-import sys
 import threading
 import time
 import warnings
@@ -18,9 +18,6 @@ from sklearn.exceptions import ConvergenceWarning
 
 import sklearn_fm
 from sklearn_fm import FieldEncoder
-
-warnings.simplefilter("error")
-warnings.simplefilter("ignore", ConvergenceWarning)  # short fits
 
 
 def chunk(day, n_rows=400):
@@ -118,4 +115,10 @@ def drill(cls, seconds):
 
 
 if __name__ == "__main__":
-    print(drill(getattr(sklearn_fm, sys.argv[1]), float(sys.argv[2])))
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("name", help="class of the estimator")
+    parser.add_argument("seconds", type=float)
+    arguments = parser.parse_args()
+    warnings.simplefilter("error")
+    warnings.simplefilter("ignore", ConvergenceWarning)  # short fits
+    print(drill(getattr(sklearn_fm, arguments.name), arguments.seconds))
