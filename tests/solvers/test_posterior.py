@@ -288,6 +288,21 @@ def test_a_thousand_classes():
     assert_allclose(p[1], np.arange(1000) == 7, atol=1e-12)
 
 
+@pytest.mark.parametrize("has_kernels", [True, False])
+def test_what_is_beyond_numbers_has_no_probabilities(has_kernels, monkeypatch):
+    """NaN or infinity, as of a matrix that holds 1e308, must not become an index of a table; what
+    is merely large is no trouble."""
+    monkeypatch.setattr(predictive, "HAS_KERNELS", has_kernels)
+    raw = some_raw(3)
+    expected = multinomial_probabilities(raw)
+    raw.mean[1, 0, 2], raw.variance[3, 1, 0], raw.mean[4] = np.nan, np.inf, -np.inf
+    raw.mean[2, :, 1], raw.variance[2, :, 0] = 1e200, 1e300
+    p = multinomial_probabilities(raw)
+    assert_array_equal(np.isnan(p).all(axis=1), [False, True, False, True, True])
+    assert_array_equal(p[0], expected[0])
+    assert_allclose(p[2], [0, 1, 0], atol=1e-12)
+
+
 def test_ordinal_probabilities():
     raw = some_raw(1)
     cuts = np.cumsum(np.random.default_rng(1).uniform(0, 1, (6, 3)), axis=1)

@@ -52,6 +52,7 @@ def multinomial_probabilities(raw: Raw) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of shape (n_rows, n_classes)
+        NaN for rows with a raw prediction that is none.
 
     Notes
     -----
@@ -62,15 +63,19 @@ def multinomial_probabilities(raw: Raw) -> NDArray[np.float64]:
     n_rows, _, n_classes = raw.mean.shape
     step = _STEP / math.sqrt(1 + math.log(n_classes))
     p = np.zeros((n_rows, n_classes))
+    finite = np.isfinite(raw.mean) & np.isfinite(raw.variance)
+    usable = np.asarray(finite.all(axis=(1, 2)))
+    mean, variance = raw.mean, raw.variance
+    if not usable.all():
+        mean, variance = (np.where(usable[:, None, None], a, 0.0) for a in (mean, variance))
     if HAS_KERNELS:
         from ...kernels.blocks.largest import add_largest
 
-        add_largest(raw.mean, raw.variance, step, p)
+        add_largest(mean, variance, step, p)
     else:
-        for mean, variance in zip(
-            np.moveaxis(raw.mean, 1, 0), np.moveaxis(raw.variance, 1, 0), strict=True
-        ):
-            _add_largest_slowly(mean, variance, step, p)
+        for draw in range(mean.shape[1]):
+            _add_largest_slowly(mean[:, draw], variance[:, draw], step, p)
+    p[~usable] = np.nan
     return p / p.sum(axis=1, keepdims=True)
 
 
@@ -83,7 +88,7 @@ def _add_largest_slowly(
     low, high = ((center + side * deviation).max(axis=1, keepdims=True) for side in (-8, 8))
     unit = 16 * deviation.min(axis=1, keepdims=True)
     for t in np.arange(step, np.arcsinh((high - low) / unit).max() + step, step):
-        x = (low + unit * np.sinh(t) - center) / deviation
+        x = np.minimum((low + unit * np.sinh(t) - center) / deviation, 40)  # where all is 1 or 0
         below = ndtr(x)
         hazard = np.exp(-x * x / 2) / (math.sqrt(2 * math.pi) * deviation * below)
         out += unit * np.cosh(t) * step * below.prod(axis=1, keepdims=True) * hazard
