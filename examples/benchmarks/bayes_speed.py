@@ -114,7 +114,7 @@ def compare_als(options: argparse.Namespace) -> None:
             model = MFRegressor(random_state=0, embedding_dim=rank, **params).fit(X, y)
         seconds = time.perf_counter() - started
         history = model.history_
-        if "phase" in history:  # the rows of a search are not all rows
+        if "phase" in history:  # only the rows of the refit are all rows
             history = history[history["phase"] != "search"]
         error = root_mean_squared_error(y_test, model.predict(X_test))
         sweep = history["seconds"].median()
