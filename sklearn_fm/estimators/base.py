@@ -81,7 +81,7 @@ class Learned:
     model : Fitted
         What the solver found.
     columns : dict
-        n_features_in_, and feature_names_in_ if X had any.
+        n_features_in_, feature_names_in_ if X had any, and the parameters that chose them.
     """
 
     encoding: Encoding
@@ -148,12 +148,12 @@ class _Prepared:
     encoded: Encoded
     target: NDArray[np.float64]
     weight: NDArray[np.float64]
-    columns: dict[str, Any]  # n_features_in_, feature_names_in_
+    columns: dict[str, Any]  # n_features_in_, feature_names_in_, parameters that chose them
 
     def publish(self, fitted: Fitted) -> dict[str, Any]:
         """Attributes of an estimator that was fitted on them."""
         return {
-            **self.columns,
+            **{name: value for name, value in self.columns.items() if name.endswith("_")},
             "_fitted": Learned(self.encoding, self.coding, fitted, self.columns),
         }
 
@@ -189,6 +189,8 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
     _model: ClassVar[type[FieldModel]]
     #: Whether a sparse matrix is a possible X.
     _takes_sparse: ClassVar[bool] = True
+    #: Parameters that choose columns of X; predictions take them as they were in fit.
+    _chooses: ClassVar[tuple[str, ...]] = ()
 
     if TYPE_CHECKING:  # annotations seen at run time would be parameters
         _fitted: Learned
@@ -358,7 +360,7 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         if not isinstance(encoded, FieldFolder) and not counted.all():
             kept = np.flatnonzero(counted)
             encoded, target, weight = encoded[kept], target[kept], weight[kept]
-        names = ("n_features_in_", "feature_names_in_")
+        names = ("n_features_in_", "feature_names_in_", *self._chooses)
         columns = {name: vars(checked)[name] for name in names if name in vars(checked)}
         return _Prepared(encoding, coding, encoded, target, weight, columns)
 
@@ -406,7 +408,7 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
 
     def _check(self, checked: Any, X: Any, encoding: Encoding | None) -> Any:
         check_csr(X)
-        X = self._select_columns(as_table(X))
+        X = checked._select_columns(as_table(X))
         return check_X(checked, X, encoding, takes_sparse=self._takes_sparse)
 
     def _make_problem(
@@ -474,6 +476,11 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         return resolve_device(self.device, fallback=True)
 
     # -- contract ----------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        # scikit-learn's callbacks come and go as attributes in each fit, and a dict that changes
+        # its size is an error to the pickler of another thread: a copy does not.
+        return dict(super().__getstate__())
 
     def __sklearn_is_fitted__(self) -> bool:
         return "_fitted" in vars(self)

@@ -44,7 +44,8 @@ class WithDraws(BaseFieldEstimator):
     n_epochs_ : int
         {inherited} Sweeps for "als" and "gibbs".
     posterior_ : Posterior or None
-        Draws of "gibbs"; `module_` has the weights of the last one.
+        Draws of "gibbs". Predictions are by all of them; `module_` has the weights of the last
+        one, and what is changed there changes no prediction.
     n_burn_ : int
         First sweeps that predictions leave out; 0 for other solvers.
     convergence_ : DataFrame or None

@@ -246,6 +246,7 @@ class MFRegressor(DrawsRegressor):
     _model = MF
     _groups = (MLPParameters, BlockParameters, UserItemParameters)
     _takes_sparse = False
+    _chooses = ("user", "item")
 
     embedding_dim: int = 32
     init_scale: float = 0.1

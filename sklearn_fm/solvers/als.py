@@ -21,12 +21,12 @@ from ..training.history import in_phase
 from ..training.threads import limit_threads
 from .blocks.preparing import (
     find_refusal,
-    format_record,
     in_order,
     read_module,
     table_of_blocks,
     write_module,
 )
+from .blocks.progress import Progress
 from .blocks.table import BlockTable
 from .fitted import Fitted, Outcome, fitted_module
 from .problem import Problem, mean_fields
@@ -246,8 +246,7 @@ class ALSSolver:
             return block_table
 
         def on_sweep(now: Descent) -> bool:
-            if options.verbose:
-                print(format_record(now.records[-1]))
+            progress.show(now.records[-1])
             if problem.on_epoch is None:
                 return False
             history = pd.DataFrame(now.records)
@@ -268,17 +267,18 @@ class ALSSolver:
             held_out, can_refit = (problem.rows[out], y[out], weight[out]), options.refit
         if held_out is not None:
             watched = Watched(table_of_blocks(problem, held_out[0]), *held_out[1:])
-        found = descend(
-            table_at(problem.rows[rows], y[rows]),
-            weight[rows],
-            start,
-            [prior] * options.max_epochs,
-            tol=options.tol,
-            watched=watched,
-            relaxed=relaxed if watched is not None else (),
-            patience=options.patience,
-            on_sweep=on_sweep,
-        )
+        with Progress(options.verbose, options.max_epochs) as progress:
+            found = descend(
+                table_at(problem.rows[rows], y[rows]),
+                weight[rows],
+                start,
+                [prior] * options.max_epochs,
+                tol=options.tol,
+                watched=watched,
+                relaxed=relaxed if watched is not None else (),
+                patience=options.patience,
+                on_sweep=on_sweep,
+            )
         history = pd.DataFrame(found.records)
         best, warning = found, None
         if can_refit and found.best_sweep and found.stopped_by is None:
