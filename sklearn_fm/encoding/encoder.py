@@ -282,8 +282,7 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         TypeError
             If the table is sparse, or a category cannot be hashed.
         """
-        check_is_fitted(self)
-        return FieldArray._wrap(self._transform(read_columns(X, self, reset=False)), self.schema_)
+        return self._encode(X)
 
     def inverse_transform(self, X: Any) -> NDArray[Any]:
         """Turn codes back into what they stand for.
@@ -456,6 +455,11 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
             return step.encoder.encode(drafts[k])
 
         return self._lay_out(columns.n_rows, encode)
+
+    def _encode(self, X: Any) -> FieldArray:
+        """What `transform` gives, without the container that scikit-learn puts it into."""
+        check_is_fitted(self)
+        return FieldArray._wrap(self._transform(read_columns(X, self, reset=False)), self.schema_)
 
     def _transform(self, columns: Columns) -> NDArray[Any]:
         def encode(k: int) -> NDArray[Any]:

@@ -39,6 +39,7 @@ from ..training.folder_rows import fits_in_memory
 from ..training.net import DivergenceError
 from ..training.threads import count_threads
 from .checks import check_consistent_rows, divergence_cause
+from .codes import find_codes
 from .devices import resolve_device
 from .epoch_events import CallbackSupportMixin, EpochEvents, with_callbacks
 from .inputs import Encoded, Encoding, Source, check_X, in_chunks, open_source
@@ -224,9 +225,14 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         """Targets and weights of further rows, encoded as in fit."""
         raise NotImplementedError
 
-    def _make_encoder(self) -> Any:
+    def _make_encoder(self) -> FieldEncoder:
         """Encoder of tables, to be fitted."""
-        return FieldEncoder() if self.encoder is None else clone(self.encoder)
+        encoder = self._default_encoder() if self.encoder is None else clone(self.encoder)
+        return encoder.set_output(transform="default")  # codes, whatever scikit-learn's settings
+
+    def _default_encoder(self) -> FieldEncoder:
+        """Encoder of tables where none is given."""
+        return FieldEncoder()
 
     def _select_columns(self, X: Any) -> Any:
         """The columns of X to use; all unless a family knows better."""
@@ -350,6 +356,7 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
                 weight,
                 schema=self.schema,
                 make_encoder=self._make_encoder,
+                says_nothing=self.encoder is None,
                 names=getattr(checked, "feature_names_in_", None),
             )
         if isinstance(encoded, FieldFolder) and fits_in_memory(encoded):
@@ -405,8 +412,15 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
 
     def _check(self, checked: Any, X: Any, encoding: Encoding | None) -> Any:
         check_csr(X)
-        X = self._select_columns(as_table(X))
-        return check_X(checked, X, encoding, takes_sparse=self._takes_sparse)
+        expected = self.schema
+        if encoding is not None:
+            expected = encoding.schema if encoding.encoder is None else None
+        X = as_table(X)
+        if isinstance(X, np.ndarray):
+            X = find_codes(X, expected)
+        X = self._select_columns(X)
+        X = check_X(checked, X, encoding, takes_sparse=self._takes_sparse)
+        return find_codes(X, expected)  # of a DataFrame, whose columns were checked by name
 
     def _make_problem(
         self,

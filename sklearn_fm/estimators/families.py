@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import clone
 from sklearn.utils import Tags
 
 from ..data.array import FieldArray
@@ -251,9 +250,7 @@ class MFRegressor(DrawsRegressor):
     init_scale: float = 0.1
     hidden_layer_sizes: tuple[int, ...] = ()
 
-    def _make_encoder(self) -> FieldEncoder:
-        if self.encoder is not None:
-            return clone(self.encoder)
+    def _default_encoder(self) -> FieldEncoder:
         return FieldEncoder(categorical=slice(None))
 
     def _select_columns(self, X: Any) -> Any:

@@ -24,6 +24,7 @@ from ..encoding.columns import check_array_table, check_frame
 from ..encoding.streaming import encode_to_folder, is_table_on_disk, read_chunks
 from ..encoding.tables import is_polars
 from ..schema import FieldSchema
+from .codes import numbered_columns, warn_of_merged, warn_of_unseen
 
 __all__ = ["Encoded", "Encoding", "Source", "check_X", "in_chunks", "open_source", "read_target"]
 
@@ -262,6 +263,8 @@ class Encoding:
         Whether X was a sparse matrix.
     past_sizes : frozenset
         Vocabulary sizes that the schema has had.
+    numbered : dict of int to int
+        Columns of X that look like codes without a schema, unless it was said what they are.
     """
 
     owner: str
@@ -269,6 +272,7 @@ class Encoding:
     encoder: Any = None
     is_sparse: bool = False
     past_sizes: frozenset[tuple[int, ...]] = field(default_factory=frozenset)
+    numbered: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         sizes = self.past_sizes | {self.schema.vocabulary_sizes}
@@ -283,6 +287,7 @@ class Encoding:
         *,
         schema: FieldSchema | None,
         make_encoder: Callable[[], Any],
+        says_nothing: bool = False,
         names: Any = None,
     ) -> tuple[Encoding, Encoded]:
         """Find out how to encode checked rows, and encode them.
@@ -299,6 +304,8 @@ class Encoding:
             Schema of codes that lost theirs.
         make_encoder : callable
             Gives an encoder to fit.
+        says_nothing : bool, default=False
+            Whether that encoder was told nothing about columns.
         names : sequence of str, default=None
             Names of the columns of a sparse matrix.
 
@@ -320,7 +327,9 @@ class Encoding:
             return cls(owner, schema), FieldArray(np.asarray(X), schema)
         encoder = make_encoder()
         encoded = encoder.fit_transform(X, sample_weight=weight)
-        return cls(owner, encoded.require_schema(), encoder), encoded
+        numbered = numbered_columns(X) if says_nothing else {}
+        warn_of_merged(encoder.schema_, numbered, X)
+        return cls(owner, encoder.schema_, encoder, numbered=numbered), encoded
 
     def grown(self, X: Any, weight: NDArray[np.float64]) -> tuple[Encoding, Encoded]:
         """Encode checked rows to go on with; categories new to a vocabulary get codes.
@@ -382,6 +391,7 @@ class Encoding:
             self._check_schema(X.schema)
             return X.under(self.schema)
         if self.encoder is not None:
+            warn_of_unseen(self.schema, self.numbered, X)
             return self.encoder.transform(X).under(self.schema)
         try:
             return FieldArray(np.asarray(X), self.schema)
