@@ -247,6 +247,25 @@ def test_bad_eval_set(case, warm_start):
     assert np.array_equal(model.decision_function(X), before)
 
 
+BAD_ROWS_TO_WATCH = {
+    "twice": ({"eval_set": (X, Y), "X_val": X}, "both were passed. Pass one of them"),
+    "targets twice": ({"eval_set": (X, Y), "y_val": Y}, "both were passed"),
+    "no features": ({"y_val": Y}, "but not X_val: pass both"),
+    "weights alone": ({"sample_weight_val": ONES}, "but not X_val: pass both"),
+    "no targets": ({"X_val": X}, "given without targets. Pass y_val too"),
+    "no targets of a set": ({"eval_set": (X, None)}, "given without targets. Pass y_val too"),
+    "lengths": ({"X_val": X, "y_val": Y[:-1]}, r"\[60, 59\]"),
+    "weights": ({"X_val": X, "y_val": Y, "sample_weight_val": -ONES}, "expected weights >= 0"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ROWS_TO_WATCH)
+def test_bad_rows_to_watch(case):
+    arguments, message = BAD_ROWS_TO_WATCH[case]
+    model = copy.deepcopy(fitted(FMClassifier))
+    unchanged(model, lambda m: m.fit(X, Y, **arguments), ValueError, message)
+
+
 # parameter, values out of range
 BAD_PARAMETERS = {
     "bilinear": ["some", None],

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from numbers import Integral
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ from ..solvers.start import learning_rate
 from ..training.folder_rows import fits_in_memory
 from ..training.net import DivergenceError
 from ..training.threads import count_threads
-from .checks import check_consistent_rows, divergence_cause
+from .checks import check_consistent_rows, check_validation_rows, divergence_cause
 from .codes import find_codes
 from .devices import resolve_device
 from .epoch_events import CallbackSupportMixin, EpochEvents, with_callbacks
@@ -251,7 +251,17 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
     # -- fit ---------------------------------------------------------------------------
 
     @with_callbacks
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, eval_set: Any = None) -> Any:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        eval_set: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
         """Fit the model.
 
         Parameters
@@ -266,18 +276,25 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         sample_weight : array-like of shape (n_rows,) or str, default=None
             Non-negative weights of the rows; for a table on disk the name of their column.
         eval_set : tuple (X, y) or (X, y, sample_weight), default=None
-            Rows to watch for early stopping instead of held-out ones.
+            Short for `X_val`, `y_val` and `sample_weight_val`.
+        X_val : table, array, FieldArray, sparse matrix, FieldFolder or path, default=None
+            Features of rows to watch for early stopping instead of held-out ones. In a Pipeline
+            with metadata routing ``transform_input=["X_val"]`` encodes them like X.
+        y_val : array-like of shape (n_val,) or str, default=None
+            Their targets, as `y`.
+        sample_weight_val : array-like of shape (n_val,) or str, default=None
+            Their weights, as `sample_weight`.
 
         Returns
         -------
-        object
+        Self
             Itself.
 
         Raises
         ------
         ValueError
-            If a parameter, X, y, the weights or eval_set are not usable; the estimator
-            is then what it was before.
+            If a parameter, X, y, the weights or the rows to watch are not usable; the
+            estimator is then what it was before.
         MemoryError
             If the tables would not fit into memory; found before they are allocated.
         FloatingPointError
@@ -285,7 +302,8 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         """
         events = EpochEvents(self, X, y, sample_weight)
         before = vars(self).get("_fitted") if self.warm_start else None
-        self._fit(Source(X, y, sample_weight), before, eval_set=eval_set, events=events)
+        watched = check_validation_rows(eval_set, X_val, y_val, sample_weight_val)
+        self._fit(Source(X, y, sample_weight), before, watched=watched, events=events)
         events.finish()
         return self
 
@@ -294,7 +312,7 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         source: Source,
         before: Learned | None,
         *,
-        eval_set: Any = None,
+        watched: tuple[Any, Any, Any] | None = None,
         classes: Any = None,
         one_pass: bool = False,
         events: EpochEvents | None = None,
@@ -304,8 +322,8 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         with ExitStack() as scratch:
             rows = self._prepare(source, before, scratch, classes)
             watch = None
-            if eval_set is not None:
-                watch = self._prepare_eval_set(eval_set, rows, scratch)
+            if watched is not None:
+                watch = self._prepare_watch(Source(*watched), rows, scratch)
             on_epoch = None if events is None else events.listener(rows.publish)
             problem = self._make_problem(rows, before, watch, one_pass=one_pass, on_epoch=on_epoch)
             start = None if before is None else before.model
@@ -368,18 +386,11 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         columns = {name: vars(checked)[name] for name in names if name in vars(checked)}
         return _Prepared(encoding, coding, encoded, target, weight, columns)
 
-    def _prepare_eval_set(self, eval_set: Any, rows: _Prepared, scratch: ExitStack) -> Watch:
-        if isinstance(eval_set, list) and len(eval_set) == 1:
-            eval_set = eval_set[0]
-        if not isinstance(eval_set, tuple) or len(eval_set) not in (2, 3):
-            raise ValueError(
-                "eval_set must be a tuple (X, y) or (X, y, sample_weight), got "
-                f"{type(eval_set).__name__}."
-            )
-        source = Source(*(*eval_set, None)[:3])
+    def _prepare_watch(self, source: Source, rows: _Prepared, scratch: ExitStack) -> Watch:
+        """Rows to watch, checked and encoded like those to learn from."""
         X, y, weight = self._open(source, rows.encoding, scratch, grow=False)
         if y is None:
-            raise ValueError("eval_set must have a target, but its y is None.")
+            raise ValueError("X_val (of eval_set) is given without targets. Pass y_val too.")
         X = self._check(self._as_of(rows.columns), X, rows.encoding)
         check_consistent_rows(X, y)
         weight = check_sample_weight(weight, len(y))
@@ -415,12 +426,8 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         expected = self.schema
         if encoding is not None:
             expected = encoding.schema if encoding.encoder is None else None
-        X = as_table(X)
-        if isinstance(X, np.ndarray):
-            X = find_codes(X, expected)
-        X = self._select_columns(X)
-        X = check_X(checked, X, encoding, takes_sparse=self._takes_sparse)
-        return find_codes(X, expected)  # of a DataFrame, whose columns were checked by name
+        X = self._select_columns(find_codes(as_table(X), expected))
+        return check_X(checked, X, encoding, takes_sparse=self._takes_sparse)
 
     def _make_problem(
         self,

@@ -399,7 +399,7 @@ class Encoding:
             raise ValueError(
                 f"{self.owner} was fitted on encoded rows, and these are not rows of "
                 "that encoding. Transform them by the FieldEncoder used in fit (a Pipeline does "
-                f"so, except for an eval_set). {error}"
+                f"so, with X_val if its transform_input=['X_val']). {error}"
             ) from error
 
     def _check_schema(self, schema: FieldSchema) -> None:

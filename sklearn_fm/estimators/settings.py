@@ -87,8 +87,8 @@ class SharedParameters(BaseEstimator):
         torch's step, which is slower than the compiled one.
     early_stopping : bool or "auto"
         Whether to hold out rows and keep the weights of the epoch that is best on them.
-        "auto" does so for mini-batch solvers and 1,000 rows or more. With an
-        `eval_set`, that is watched instead and nothing is held out: pass the latest
+        "auto" does so for mini-batch solvers and 1,000 rows or more. With `X_val` in
+        `fit`, that is watched instead and nothing is held out: pass the latest
         rows where rows are ordered in time, for held-out rows are drawn at random.
     validation_fraction : float
         Share of the rows to hold out.
