@@ -191,8 +191,36 @@ def test_bad_table_in_predict(case):
     unchanged(model, lambda m: m.predict(table), error, message)
 
 
-@pytest.mark.filterwarnings("ignore:X has feature names")
+@pytest.mark.parametrize("cls", [FMRegressor, MFRegressor])
+def test_partial_fit_that_is_not_there_says_why(cls):
+    """It was "'MFRegressor' has no attribute 'partial_fit'", which did not name the solver."""
+    message = f"{cls.__name__} with solver='als' has no partial_fit.*'adagrad'"
+    model = cls(solver="als")
+    with pytest.raises(AttributeError, match=message):
+        model.partial_fit(X, Y)
+    assert not hasattr(model, "partial_fit")
+    assert hasattr(cls(), "partial_fit")
+    ordinal = FMRegressor(loss="ordinal")
+    with pytest.raises(AttributeError, match="with loss='ordinal' has no partial_fit"):
+        ordinal.partial_fit(X, Y)
+
+
+def test_names_are_warned_of_once():
+    """The encoder within said again what the estimator had said."""
+    frame, array = X[["user"]], X[["user"]].to_numpy()
+    by_name = FMClassifier(**SMALL).fit(frame, Y)
+    by_position = FMClassifier(**SMALL).fit(array, Y)
+    for model, table, message in (
+        (by_name, array, "X does not have valid feature names"),
+        (by_position, frame, "X has feature names"),
+    ):
+        with pytest.warns(UserWarning, match=message) as said:
+            assert np.array_equal(model.predict(table), by_name.predict(frame))
+        assert len(said) == 1
+
+
 def test_strings_where_codes_were_in_fit():
+    """Two warnings of feature names stood before the error, and had nothing to do with it."""
     codes = FieldEncoder().fit_transform(X)
     model = FMClassifier(**SMALL).fit(codes, Y)
     before = model.predict(codes)

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from numbers import Integral
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -38,6 +37,7 @@ from ..solvers.start import learning_rate
 from ..training.folder_rows import fits_in_memory
 from ..training.net import DivergenceError
 from ..training.threads import count_threads
+from .attributes import learned
 from .checks import check_consistent_rows, check_validation_rows, divergence_cause
 from .codes import find_codes
 from .devices import resolve_device
@@ -47,7 +47,7 @@ from .parameters import estimator
 from .pretrained import find_pretrained
 from .settings import SharedParameters
 
-__all__ = ["BaseFieldEstimator", "Coding", "Learned", "learned", "takes_steps"]
+__all__ = ["BaseFieldEstimator", "Coding", "Learned"]
 
 _SOME_ROWS = 1_000  # that tell why a loss diverged
 _STACK = 4  # frames from a warning in `_fit` to the caller of `fit`
@@ -89,55 +89,6 @@ class Learned:
     coding: Coding
     model: Fitted
     columns: dict[str, Any]
-
-
-def learned(path: str, doc: str) -> Any:
-    """Attribute of a fitted estimator, read from what its fit learned.
-
-    Parameters
-    ----------
-    path : str
-        Where, below `Learned`.
-    doc : str
-        Its documentation.
-
-    Returns
-    -------
-    property
-        Read-only; NotFittedError before fit.
-    """
-    get = attrgetter(path)
-
-    def read(self: BaseFieldEstimator) -> Any:
-        check_is_fitted(self)
-        return get(self._fitted)
-
-    return property(read, doc=doc)
-
-
-def takes_steps(model: Any) -> bool:
-    """Whether the solver can go on with the rows at hand alone; MLPClassifier hides it likewise.
-
-    Parameters
-    ----------
-    model : BaseFieldEstimator
-        An estimator.
-
-    Returns
-    -------
-    bool
-
-    Raises
-    ------
-    AttributeError
-        If it cannot.
-    """
-    if model.solver in ("als", "gibbs") or getattr(model, "loss", "squared") == "ordinal":
-        raise AttributeError(
-            "partial_fit is only available for solvers that take steps; 'als' and 'gibbs' (which "
-            "loss='ordinal' takes) need all rows at once. Use warm_start, or refit_categories."
-        )
-    return True
 
 
 @dataclass

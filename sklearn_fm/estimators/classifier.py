@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
-from sklearn.utils.metaestimators import available_if
 
 from ..solvers.problem import Task
-from .base import BaseFieldEstimator, Coding, learned, takes_steps
+from .attributes import learned, needs_steps
+from .base import BaseFieldEstimator, Coding
 from .inputs import Source, read_target
 from .parameters import StrOptions, estimator
 from .targets import Classes, check_labels
@@ -74,7 +74,7 @@ class FieldClassifier(ClassifierMixin, BaseFieldEstimator):
         position = labels.encode(check_labels(y), weight)
         return position, weight * labels.weights[position.astype(np.intp)]
 
-    @available_if(takes_steps)
+    @needs_steps
     def partial_fit(
         self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
     ) -> Any:

@@ -205,8 +205,9 @@ def check_X(
     if is_frame:
         check_frame(X, estimator)
     if (is_frame and not as_sparse) or isinstance(X, FieldArray):
-        # Encoded rows show their fields by their schema, not by the features of fit.
-        if reset or not isinstance(X, FieldArray) or X.schema is None:
+        # Encoded rows show their fields by their schema, not by the features of fit; what is not
+        # encoded and should be is told by `Encoding.encode`, whatever its columns are called.
+        if reset or (encoding is not None and encoding.encoder is not None and is_frame):
             validate_data(estimator, X, reset=reset, skip_check_array=True)
         if not X.shape[0] or not X.shape[1]:
             what = "sample(s)" if not X.shape[0] else "feature(s)"
@@ -242,6 +243,16 @@ def _take_names(estimator: Any, folder: FieldFolder) -> None:
     vars(estimator).pop("feature_names_in_", None)
     if hasattr(encoder, "feature_names_in_"):
         estimator.feature_names_in_ = encoder.feature_names_in_
+
+
+def _named_as_in_fit(X: Any, encoder: Any) -> Any:
+    """A table with or without names as its encoder saw; that they differ has been said before."""
+    names = getattr(encoder, "feature_names_in_", None)
+    if names is not None and isinstance(X, np.ndarray):
+        return pd.DataFrame(X, columns=names)
+    if names is None and isinstance(X, pd.DataFrame):
+        return X.set_axis(range(X.shape[1]), axis=1)
+    return X
 
 
 # -- encoding --------------------------------------------------------------------------------
@@ -392,6 +403,7 @@ class Encoding:
             return X.under(self.schema)
         if self.encoder is not None:
             warn_of_unseen(self.schema, self.numbered, X)
+            X = _named_as_in_fit(X, self.encoder)
             return self.encoder.transform(X).under(self.schema)
         try:
             return FieldArray(np.asarray(X), self.schema)

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
-from sklearn.utils.metaestimators import available_if
 
 from ..solvers.problem import Task
-from .base import BaseFieldEstimator, Coding, takes_steps
+from .attributes import needs_steps
+from .base import BaseFieldEstimator, Coding
 from .inputs import Source, read_target
 from .parameters import estimator
 from .targets import check_regression_target
@@ -86,7 +86,7 @@ class FieldRegressor(RegressorMixin, BaseFieldEstimator):
         """Targets and weights of further rows, encoded as in fit."""
         return check_regression_target(y), weight
 
-    @available_if(takes_steps)
+    @needs_steps
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Take one pass over the rows at hand, from wherever the model stands.
 
