@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -38,10 +38,11 @@ from ..training.folder_rows import fits_in_memory
 from ..training.net import DivergenceError
 from ..training.threads import count_threads
 from .attributes import learned
+from .bases import CallbackSupportMixin, with_callbacks
 from .checks import check_consistent_rows, check_validation_rows, divergence_cause
 from .codes import find_codes
 from .devices import resolve_device
-from .epoch_events import CallbackSupportMixin, EpochEvents, with_callbacks
+from .epoch_events import EpochEvents
 from .inputs import Encoded, Encoding, Source, check_X, in_chunks, open_source
 from .parameters import estimator
 from .pretrained import find_pretrained
@@ -141,8 +142,8 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
     #: Whether a sparse matrix is a possible X.
     _takes_sparse: ClassVar[bool] = True
 
-    if TYPE_CHECKING:  # annotations seen at run time would be parameters
-        _fitted: Learned
+    if TYPE_CHECKING:
+        _fitted = cast(Learned, None)  # an annotation would make it a parameter
 
     schema_ = learned("encoding.schema", "Fields of the table.")
     encoder_ = learned("encoding.encoder", "Fitted encoder, if X was not encoded.")

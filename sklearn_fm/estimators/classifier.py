@@ -5,15 +5,15 @@ They know nothing of features or training.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin
 
 from ..solvers.problem import Task
 from .attributes import learned, needs_steps
 from .base import BaseFieldEstimator, Coding
+from .bases import ClassifierMixin
 from .inputs import Source, read_target
 from .parameters import StrOptions, estimator
 from .targets import Classes, check_labels
@@ -36,7 +36,7 @@ class FieldClassifier(ClassifierMixin, BaseFieldEstimator):
         Labels.
     """
 
-    class_weight: Any = None
+    class_weight: dict[Any, float] | Literal["balanced"] | None = None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "class_weight": [dict, StrOptions({"balanced"}), None]
@@ -77,7 +77,7 @@ class FieldClassifier(ClassifierMixin, BaseFieldEstimator):
     @needs_steps
     def partial_fit(
         self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
-    ) -> Any:
+    ) -> Self:
         """Take one pass over the rows at hand, from wherever the model stands.
 
         The first call fits the encoder and fixes classes, bins and scales. Later, new
@@ -99,7 +99,7 @@ class FieldClassifier(ClassifierMixin, BaseFieldEstimator):
 
         Returns
         -------
-        object
+        Self
             Itself.
 
         Raises

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import RegressorMixin
 
 from ..solvers.problem import Task
 from .attributes import needs_steps
 from .base import BaseFieldEstimator, Coding
+from .bases import RegressorMixin
 from .inputs import Source, read_target
 from .parameters import estimator
 from .targets import check_regression_target
@@ -87,7 +87,7 @@ class FieldRegressor(RegressorMixin, BaseFieldEstimator):
         return check_regression_target(y), weight
 
     @needs_steps
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Take one pass over the rows at hand, from wherever the model stands.
 
         The first call fits the encoder and fixes bins and scales, that of the target too.
@@ -106,7 +106,7 @@ class FieldRegressor(RegressorMixin, BaseFieldEstimator):
 
         Returns
         -------
-        object
+        Self
             Itself.
         """
         self._fit(Source(X, y, sample_weight), vars(self).get("_fitted"), one_pass=True)

@@ -1,17 +1,20 @@
-"""Parameters in groups, each declared, bounded and documented once.
+"""Parameters in groups, from which estimators inherit, each declared, bounded and documented once.
 
 What they do is told in ``solvers``, ``training`` and ``models``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
-from sklearn.base import BaseEstimator
+import numpy as np
 
+from ..encoding import FieldEncoder
 from ..layers.mlp import ACTIVATIONS
 from ..schema import FieldSchema
+from .bases import BaseEstimator
 from .parameters import HasMethods, Interval, StrOptions, estimator
 
 __all__ = ["BlockParameters", "MLPParameters", "PairParameters", "SharedParameters"]
@@ -124,9 +127,10 @@ class SharedParameters(BaseEstimator):
     """
 
     embedding_dim: int = 16
-    solver: str = "auto"
+    #: All that some estimator takes: a checker of types lets no class widen what its base says.
+    solver: Literal["auto", "adagrad", "adam", "sgd", "ftrl", "lbfgs", "als", "gibbs"] = "auto"
     learning_rate: float | None = None
-    learning_rate_schedule: str = "constant"
+    learning_rate_schedule: Literal["constant", "one_cycle", "reduce_on_plateau"] = "constant"
     batch_size: int = 256
     max_epochs: int = 100
     tol: float = 1e-4
@@ -144,14 +148,14 @@ class SharedParameters(BaseEstimator):
     patience: int = 3
     refit: bool = True
     warm_start: bool = False
-    encoder: Any = None
+    encoder: FieldEncoder | None = None
     schema: FieldSchema | None = None
     device: str = "auto"
     callbacks: list[Any] | None = None
     n_jobs: int | None = None
     deterministic: bool = True
     verbose: int = 0
-    random_state: Any = None
+    random_state: int | np.random.RandomState | None = None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "embedding_dim": [Interval(Integral, 1, None, closed="left")],
@@ -223,8 +227,8 @@ class MLPParameters:
         Step size for the MLP and other weights outside the tables; not used by "lbfgs".
     """
 
-    hidden_layer_sizes: tuple[int, ...] = (128, 128)
-    activation: str = "relu"
+    hidden_layer_sizes: Sequence[int] = (128, 128)
+    activation: Literal["relu", "gelu", "silu", "tanh", "sigmoid"] = "relu"
     dropout: float = 0.0
     batch_norm: bool = False
     l2_dense: float = 10.0
@@ -280,7 +284,7 @@ class BlockParameters:
     n_sweeps: int = 500
     n_burn: int | Literal["auto"] = "auto"
     thin: int | Literal["auto"] = "auto"
-    hyperprior: str = "half-t"
+    hyperprior: Literal["half-t", "wishart"] = "half-t"
     hyperprior_scale: float = 1.0
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
