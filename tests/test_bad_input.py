@@ -9,6 +9,10 @@ import pandas as pd
 import pytest
 from public import ESTIMATORS, each_estimator
 from scipy import sparse
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from sklearn_fm import (
     DeepFMRegressor,
@@ -292,6 +296,42 @@ def test_bad_rows_to_watch(case):
     arguments, message = BAD_ROWS_TO_WATCH[case]
     model = copy.deepcopy(fitted(FMClassifier))
     unchanged(model, lambda m: m.fit(X, Y, **arguments), ValueError, message)
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        make_pipeline(SimpleImputer(strategy="most_frequent"), FieldEncoder()),
+        OneHotEncoder(),
+        make_column_transformer((FieldEncoder(), ["user"])),
+        FieldEncoder,
+    ],
+    ids=lambda encoder: getattr(encoder, "__name__", type(encoder).__name__),
+)
+def test_an_encoder_of_another_kind(encoder):
+    """It passed as something that can fit_transform, and failed by an argument it did not take."""
+    model = copy.deepcopy(fitted(FMClassifier)).set_params(encoder=encoder)
+    message = rf"must be a FieldEncoder.*got {type(encoder).__name__}\. Put .* in a Pipeline"
+    unchanged(model, lambda m: m.fit(X, Y), ValueError, message)
+
+
+@pytest.mark.parametrize("solver", ["adagrad", "als"])
+def test_too_few_rows_to_hold_out(solver):
+    """train_test_split spoke of its own parameters, which the user had not set."""
+    model = FMRegressor(solver=solver, early_stopping=True)
+    message = r"validation_fraction=0.1 .* none of 1 to learn from.*early_stopping=False.*X_val"
+    with pytest.raises(ValueError, match=message):
+        model.fit(X[:1], Y[:1])
+    model.set_params(validation_fraction=0.99)
+    with pytest.raises(ValueError, match=r"validation_fraction=0\.99 .* none of 60"):
+        model.fit(X, Y)
+
+
+def test_fewer_rows_to_hold_out_than_classes():
+    """They cannot hold all classes in equal shares."""
+    params = {**SMALL, "early_stopping": True, "validation_fraction": 0.01}
+    model = FMClassifier(**params).fit(X, Y)
+    assert model.history_["valid_loss"].notna().any()
 
 
 # parameter, values out of range

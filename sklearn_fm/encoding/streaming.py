@@ -87,6 +87,8 @@ def encode_to_folder(
         lie within each other.
     FileNotFoundError
         If a path does not exist.
+    OSError
+        If the disk is full.
     """
     if is_table_on_disk(source):
         _check_apart(source, Path(path))

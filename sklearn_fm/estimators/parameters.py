@@ -10,9 +10,9 @@ import inspect
 import re
 from typing import Any, TypeVar, dataclass_transform
 
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 
-__all__ = ["HasMethods", "Interval", "StrOptions", "estimator"]
+__all__ = ["Interval", "StrOptions", "estimator"]
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from ..encoding import FieldEncoder
 from ..layers.mlp import ACTIVATIONS
 from ..schema import FieldSchema
 from .bases import BaseEstimator
-from .parameters import HasMethods, Interval, StrOptions, estimator
+from .parameters import Interval, StrOptions, estimator
 
 __all__ = ["BlockParameters", "MLPParameters", "PairParameters", "SharedParameters"]
 
@@ -179,7 +179,7 @@ class SharedParameters(BaseEstimator):
         "patience": [Interval(Integral, 1, None, closed="left")],
         "refit": ["boolean"],
         "warm_start": ["boolean"],
-        "encoder": [None, HasMethods(["fit_transform", "transform"])],
+        "encoder": [None, FieldEncoder],
         "schema": [None, FieldSchema],
         "device": [str],
         "callbacks": [None, list],
