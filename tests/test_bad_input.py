@@ -323,7 +323,7 @@ def test_too_few_rows_to_hold_out(solver):
     with pytest.raises(ValueError, match=message):
         model.fit(X[:1], Y[:1])
     model.set_params(validation_fraction=0.99)
-    with pytest.raises(ValueError, match=r"validation_fraction=0\.99 .* none of 60"):
+    with pytest.raises(ValueError, match=r"validation_fraction=0\.99 .* none of"):
         model.fit(X, Y)
 
 

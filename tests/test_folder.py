@@ -926,9 +926,7 @@ def test_errors_of_fitting_from_disk(parquet, tmp_path):
         model.fit(folder, TABLE.y[:10])
     assert not hasattr(model, "schema_")
     model.fit(FieldFolder(tmp_path / "codes"), TABLE.y)
-    with pytest.raises(
-        ValueError, match=r"fitted on encoded rows.*shape \(n_rows, 5\) .* got shape \(3000, 4\)"
-    ):
+    with pytest.raises(ValueError, match=r"fitted on encoded rows.*got shape \(3000, 4\)"):
         model.predict(FEATURES)
     with pytest.raises(ValueError, match="fitted on encoded rows, so a table on disk cannot be"):
         model.partial_fit(parquet, "y")
