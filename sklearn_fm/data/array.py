@@ -31,7 +31,9 @@ class FieldArray(np.ndarray):
     field pooled as "weighted" holds its codes and then, in as many columns, their
     values. It is an ndarray, so slicing rows, cross-validation, joblib and pickle keep
     it whole, and ``np.hstack`` of several has the fields of all. Whatever changes columns or
-    numbers (arithmetic, ``X[:, 1]``, a transpose) gives a plain ndarray.
+    numbers (arithmetic, ``X[:, 1]``, a transpose) gives a plain ndarray. What only drops the
+    class (``np.asarray``, scikit-learn's `check_array`, a DataFrame made of it) leaves the schema
+    in the dtype, where estimators find it.
 
     Parameters
     ----------

@@ -195,14 +195,15 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         return None
 
     def _validate_params(self) -> None:
-        if self.encoder is not None and not isinstance(self.encoder, FieldEncoder):
-            raise ValueError(
-                f"encoder={str(self.encoder)!r:.60} must be a FieldEncoder, which tells what the "
-                f"fields are, or None; got {type(self.encoder).__name__}. Put other transformers "
-                "before the estimator, in a Pipeline; what changes single numbers can be "
-                "FieldEncoder(scaler=...)."
-            )
-        super()._validate_params()
+        try:
+            super()._validate_params()
+        except ValueError as error:
+            if not str(error).startswith("The 'encoder' parameter"):
+                raise
+            raise type(error)(
+                f"{error} Put other transformers before the estimator, in a Pipeline; what changes "
+                "single numbers can be FieldEncoder(scaler=...)."
+            ) from None
         sizes = getattr(self, "hidden_layer_sizes", ())
         if not all(isinstance(size, Integral) and int(size) >= 1 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be positive integers, got {sizes}.")

@@ -6,6 +6,7 @@ How codes bear their schema is told in ``data``; tables that hold no codes pass 
 from __future__ import annotations
 
 import warnings
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,46 +75,49 @@ def _from_array(X: NDArray[Any], schema: FieldSchema | None) -> FieldArray | Non
 def _from_frame(X: pd.DataFrame, marks: Sequence[FieldSchema | None]) -> FieldArray | None:
     """Codes of a DataFrame, field by field; None if a column is neither codes nor numbers."""
     names = [str(name) for name in X.columns]
-    parts: list[tuple[FieldSchema | None, list[int], list[int]]] = []  # schema, fields, columns
+    positions = {
+        schema: {name: position for position, name in enumerate(schema.column_names)}
+        for schema in set(marks)
+        if schema is not None
+    }
+    # schema, fields in order, columns
+    parts: list[tuple[FieldSchema | None, dict[int, None], list[int]]] = []
     start = 0
     while start < len(names):
         schema, f, width = marks[start], start, 1
         if schema is not None:
-            first = _find_name(names[start], schema.column_names)
-            if first not in schema.first_columns[:-1]:
-                return None
-            f = schema.first_columns.index(first)
-            width = schema.first_columns[f + 1] - first
-            of_field = zip(schema.column_names[first : first + width], names[start:], strict=False)
-            if not all(_is_name(name, own) for own, name in of_field):
+            first = _find_name(names[start], positions[schema])
+            f = bisect_right(schema.first_columns, first) - 1
+            width = schema.first_columns[f + 1] - first if first >= 0 else 0
+            found = [_find_name(name, positions[schema]) for name in names[start : start + width]]
+            if first != schema.first_columns[f] or found != list(range(first, first + width)):
                 return None
         elif not pd.api.types.is_numeric_dtype(X.dtypes.iloc[start]):
             return None
         if not parts or parts[-1][0] != schema or f in parts[-1][1]:
-            parts.append((schema, [], []))
-        parts[-1][1].append(f)
+            parts.append((schema, {}, []))
+        parts[-1][1][f] = None
         parts[-1][2].extend(range(start, start + width))
         start += width
-    if start > len(names):
-        return None
     made = []
     for schema, fields, columns in parts:
-        numbers = [names[column] for column in columns]
-        own = FieldSchema.from_sizes([1] * len(columns), names=numbers)
         values = X.iloc[:, columns].to_numpy(dtype=np.float64 if schema is None else None)
-        made.append(FieldArray(values, own if schema is None else schema.select(fields)))
+        if schema is None:
+            own = FieldSchema.from_sizes([1] * len(columns), names=[names[c] for c in columns])
+        else:
+            own = schema.select(fields)
+        made.append(FieldArray(values, own))
     return made[0] if len(made) == 1 else np.hstack(made)  # type: ignore[return-value]
 
 
-def _is_name(name: str, own: str) -> bool:
-    """Whether a column may be the one of that name; ColumnTransformer writes names before it."""
-    return name == own or name.endswith(f"__{own}")
+def _find_name(name: str, positions: dict[str, int]) -> int:
+    """Position of the column of that name, perhaps with others before "__"; -1 if there is none.
 
-
-def _find_name(name: str, column_names: Sequence[str]) -> int:
-    """Position of the column of that name; -1 if there is none."""
-    found = [own for own in column_names if _is_name(name, own)]
-    return column_names.index(max(found, key=len)) if found else -1
+    ColumnTransformer and FeatureUnion write the transformer's name before that of the column.
+    """
+    while name not in positions and "__" in name:
+        name = name.partition("__")[2]
+    return positions.get(name, -1)
 
 
 # -- no mark: what looks like codes ------------------------------------------------------------
