@@ -14,8 +14,8 @@ from scipy import sparse
 
 from ..schema import FieldSchema
 from .codes import Slots, check_codes, write_entries
-from .csr import check_csr
 from .marks import mark_of, marked, unmarked
+from .one_hot import codes_of_one_hot
 
 if TYPE_CHECKING:
     import torch
@@ -346,30 +346,7 @@ class FieldArray(np.ndarray):
             code's entry is not 1, or fields have several slots or share a vocabulary, so
             that entries do not tell where they came from.
         """
-        if schema.n_columns > schema.n_fields or len(set(schema.vocabularies)) < schema.n_fields:
-            raise ValueError(
-                "The one-hot form does not tell slots of one field, or fields of one vocabulary, "
-                "apart; from_csr takes schemas of one slot per field and own vocabularies."
-            )
-        check_csr(matrix)
-        coo = sparse.coo_array(matrix)
-        if coo.shape[1] != schema.table_size:
-            raise ValueError(
-                f"Expected {schema.table_size} columns (schema.table_size), got {coo.shape[1]}."
-            )
-        offsets = np.asarray(schema.offsets)
-        slot = np.searchsorted(offsets, coo.col, side="right") - 1
-        numeric = np.zeros(schema.n_slots, dtype=bool)
-        numeric[list(schema.numeric_slots)] = True
-        cells = coo.row.astype(np.int64) * schema.n_slots + slot
-        if len(np.unique(cells)) < len(cells):
-            raise ValueError("A row holds two entries of one field; a field has one slot.")
-        if np.any(coo.data[~numeric[slot]] != 1):
-            raise ValueError("The entry of a categorical or binned field must be 1.")
-        dtype = np.float64 if numeric.any() else np.int64
-        out = np.where(numeric, 0, -1).astype(dtype) * np.ones((coo.shape[0], 1), dtype=dtype)
-        out[coo.row, slot] = np.where(numeric[slot], coo.data, coo.col - offsets[slot] - 1)
-        return cls._wrap(out, schema)
+        return cls._wrap(codes_of_one_hot(matrix, schema), schema)
 
 
 def _selects_rows(key: Any) -> bool:

@@ -43,10 +43,11 @@ from .checks import check_consistent_rows, check_validation_rows, divergence_cau
 from .codes import find_codes
 from .devices import resolve_device
 from .epoch_events import EpochEvents
-from .inputs import Encoded, Encoding, Source, check_X, in_chunks, open_source
+from .inputs import Encoded, Encoding, check_X
 from .parameters import estimator
 from .pretrained import find_pretrained
 from .settings import SharedParameters
+from .sources import Source, in_chunks, open_source
 
 __all__ = ["BaseFieldEstimator", "Coding", "Learned"]
 

@@ -14,8 +14,8 @@ from ..solvers.problem import Task
 from .attributes import learned, needs_steps
 from .base import BaseFieldEstimator, Coding
 from .bases import ClassifierMixin
-from .inputs import Source, read_target
 from .parameters import StrOptions, estimator
+from .sources import Source, read_target
 from .targets import Classes, check_labels
 
 __all__ = ["FieldClassifier"]

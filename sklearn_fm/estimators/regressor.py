@@ -16,8 +16,8 @@ from ..solvers.problem import Task
 from .attributes import needs_steps
 from .base import BaseFieldEstimator, Coding
 from .bases import RegressorMixin
-from .inputs import Source, read_target
 from .parameters import estimator
+from .sources import Source, read_target
 from .targets import check_regression_target
 
 __all__ = ["FieldRegressor"]
