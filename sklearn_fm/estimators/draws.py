@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,7 +161,7 @@ class DrawsRegressor(WithDraws, FieldRegressor):
         Values of an ordinal target; those of a squared loss are not levels, so None.
     """
 
-    loss: str = "squared"
+    loss: Literal["squared", "ordinal"] = "squared"
     noise_field: str | None = None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

@@ -1,18 +1,21 @@
-"""Parameters in groups, each declared, bounded and documented once.
+"""Parameters in groups, from which estimators inherit, each declared, bounded and documented once.
 
 What they do is told in ``solvers``, ``training`` and ``models``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
-from sklearn.base import BaseEstimator
+import numpy as np
 
+from ..encoding import FieldEncoder
 from ..layers.mlp import ACTIVATIONS
 from ..schema import FieldSchema
-from .parameters import HasMethods, Interval, StrOptions, estimator
+from .bases import BaseEstimator
+from .parameters import Interval, StrOptions, estimator
 
 __all__ = ["BlockParameters", "MLPParameters", "PairParameters", "SharedParameters"]
 
@@ -87,8 +90,8 @@ class SharedParameters(BaseEstimator):
         torch's step, which is slower than the compiled one.
     early_stopping : bool or "auto"
         Whether to hold out rows and keep the weights of the epoch that is best on them.
-        "auto" does so for mini-batch solvers and 1,000 rows or more. With an
-        `eval_set`, that is watched instead and nothing is held out: pass the latest
+        "auto" does so for mini-batch solvers and 1,000 rows or more. With `X_val` in
+        `fit`, that is watched instead and nothing is held out: pass the latest
         rows where rows are ordered in time, for held-out rows are drawn at random.
     validation_fraction : float
         Share of the rows to hold out.
@@ -127,9 +130,10 @@ class SharedParameters(BaseEstimator):
     """
 
     embedding_dim: int = 16
-    solver: str = "auto"
+    #: All that some estimator takes: a checker of types lets no class widen what its base says.
+    solver: Literal["auto", "adagrad", "adam", "sgd", "ftrl", "lbfgs", "als", "gibbs"] = "auto"
     learning_rate: float | None = None
-    learning_rate_schedule: str = "constant"
+    learning_rate_schedule: Literal["constant", "one_cycle", "reduce_on_plateau"] = "constant"
     batch_size: int = 256
     max_epochs: int = 100
     tol: float = 1e-4
@@ -147,14 +151,14 @@ class SharedParameters(BaseEstimator):
     patience: int = 3
     refit: bool = True
     warm_start: bool = False
-    encoder: Any = None
+    encoder: FieldEncoder | None = None
     schema: FieldSchema | None = None
     device: str = "auto"
     callbacks: list[Any] | None = None
     n_jobs: int | None = None
     deterministic: bool = True
     verbose: int = 0
-    random_state: Any = None
+    random_state: int | np.random.RandomState | None = None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "embedding_dim": [Interval(Integral, 1, None, closed="left")],
@@ -178,7 +182,7 @@ class SharedParameters(BaseEstimator):
         "patience": [Interval(Integral, 1, None, closed="left")],
         "refit": ["boolean"],
         "warm_start": ["boolean"],
-        "encoder": [None, HasMethods(["fit_transform", "transform"])],
+        "encoder": [None, FieldEncoder],
         "schema": [None, FieldSchema],
         "device": [str],
         "callbacks": [None, list],
@@ -226,8 +230,8 @@ class MLPParameters:
         Step size for the MLP and other weights outside the tables; not used by "lbfgs".
     """
 
-    hidden_layer_sizes: tuple[int, ...] = (128, 128)
-    activation: str = "relu"
+    hidden_layer_sizes: Sequence[int] = (128, 128)
+    activation: Literal["relu", "gelu", "silu", "tanh", "sigmoid"] = "relu"
     dropout: float = 0.0
     batch_norm: bool = False
     l2_dense: float = 10.0
@@ -283,7 +287,7 @@ class BlockParameters:
     n_sweeps: int = 500
     n_burn: int | Literal["auto"] = "auto"
     thin: int | Literal["auto"] = "auto"
-    hyperprior: str = "half-t"
+    hyperprior: Literal["half-t", "wishart"] = "half-t"
     hyperprior_scale: float = 1.0
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

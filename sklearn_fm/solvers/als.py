@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 
 from ..models.contract import FieldModel
 from ..training.history import in_phase
@@ -260,10 +259,7 @@ class ALSSolver:
             watch = problem.watch
             held_out = watch.rows, loss.encode(watch.target), watch.weight
         elif stops_early(problem, self.name):
-            parts = train_test_split(
-                np.arange(len(y)), test_size=options.validation_fraction, random_state=rng
-            )
-            rows, out = (np.sort(part) for part in parts)
+            rows, out = problem.hold_out(len(y), rng)
             held_out, can_refit = (problem.rows[out], y[out], weight[out]), options.refit
         if held_out is not None:
             watched = Watched(table_of_blocks(problem, held_out[0]), *held_out[1:])

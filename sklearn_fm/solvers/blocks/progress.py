@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from tqdm.auto import tqdm
 
-from ...training.callbacks import print_record
+from ...training.history import print_record
 
 __all__ = ["Progress"]
 
