@@ -132,8 +132,8 @@ class FieldSchema:
             )
         if self.ordered[f] and (kind != "binned" or self.ordered[f] >= size):
             raise ValueError(
-                f"Field {name!r} has {self.ordered[f]} codes in order: only a binned field has any, "
-                f"and less than its vocabulary size, {size}."
+                f"Field {name!r} has {self.ordered[f]} codes in order: only a binned field has "
+                f"any, less than its vocabulary size, {size}."
             )
         if kind == "numeric" and pooling != "sum":
             raise ValueError(f"The numeric field {name!r} is pooled by 'sum', not {pooling!r}.")
@@ -191,6 +191,32 @@ class FieldSchema:
         (400000000, 400000000, 'x7')
         """
         return cls(("x",), ("columns",), (int(n),), (int(n),))
+
+    @classmethod
+    def side_by_side(cls, schemas: Iterable[FieldSchema]) -> FieldSchema:
+        """Schema of rows that are put together from rows of several schemas.
+
+        Parameters
+        ----------
+        schemas : iterable of FieldSchema
+            From left to right. If one has a name, of a field or vocabulary, that stands further
+            left, all of its names get its position appended: ``user`` becomes ``user_1``.
+
+        Returns
+        -------
+        FieldSchema
+        """
+        parts: dict[str, list[Any]] = {field.name: [] for field in fields(cls)}
+        for position, schema in enumerate(schemas):
+            taken = {*parts["names"], *parts["vocabularies"]}
+            ending = ""
+            while taken & {name + ending for name in (*schema.names, *schema.vocabularies)}:
+                ending += f"_{position}"
+            for name, values in parts.items():
+                own = getattr(schema, name)
+                is_name = name in ("names", "vocabularies")
+                values += [value + ending for value in own] if is_name else own
+        return cls(**{name: tuple(values) for name, values in parts.items()})
 
     def select(self, fields: Iterable[int]) -> FieldSchema:
         """Schema of some of the fields; columns are selected as a whole.

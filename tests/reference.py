@@ -203,6 +203,26 @@ def dcn(bias, e, *, cross_layers, cross_weight, layers):
     return out + mlp(layers, x, "tanh") if layers else out
 
 
+# -- probabilities ---------------------------------------------------------------------
+
+
+def largest_normal(mean, deviation):
+    """P(z_c > z_j for all j != c), z_j ~ N(mean_j, deviation_j^2), by a fine midpoint rule."""
+    n_nodes = 2_000
+    out = []
+    for c in range(len(mean)):
+        p = 0.0
+        for u in (np.arange(n_nodes) + 0.5) / n_nodes * 18 - 9:
+            z = mean[c] + deviation[c] * u
+            density = math.exp(-u * u / 2) / math.sqrt(2 * math.pi)
+            for j in range(len(mean)):
+                if j != c:
+                    density *= math.erfc((mean[j] - z) / deviation[j] / math.sqrt(2)) / 2
+            p += density * 18 / n_nodes
+        out.append(p)
+    return np.array(out)
+
+
 # -- losses ----------------------------------------------------------------------------
 
 

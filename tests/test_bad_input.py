@@ -9,6 +9,10 @@ import pandas as pd
 import pytest
 from public import ESTIMATORS, each_estimator
 from scipy import sparse
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from sklearn_fm import (
     DeepFMRegressor,
@@ -191,8 +195,36 @@ def test_bad_table_in_predict(case):
     unchanged(model, lambda m: m.predict(table), error, message)
 
 
-@pytest.mark.filterwarnings("ignore:X has feature names")
+@pytest.mark.parametrize("cls", [FMRegressor, MFRegressor])
+def test_partial_fit_that_is_not_there_says_why(cls):
+    """It was "'MFRegressor' has no attribute 'partial_fit'", which did not name the solver."""
+    message = f"{cls.__name__} with solver='als' has no partial_fit.*'adagrad'"
+    model = cls(solver="als")
+    with pytest.raises(AttributeError, match=message):
+        model.partial_fit(X, Y)
+    assert not hasattr(model, "partial_fit")
+    assert hasattr(cls(), "partial_fit")
+    ordinal = FMRegressor(loss="ordinal")
+    with pytest.raises(AttributeError, match="with loss='ordinal' has no partial_fit"):
+        ordinal.partial_fit(X, Y)
+
+
+def test_names_are_warned_of_once():
+    """The encoder within said again what the estimator had said."""
+    frame, array = X[["user"]], X[["user"]].to_numpy()
+    by_name = FMClassifier(**SMALL).fit(frame, Y)
+    by_position = FMClassifier(**SMALL).fit(array, Y)
+    for model, table, message in (
+        (by_name, array, "X does not have valid feature names"),
+        (by_position, frame, "X has feature names"),
+    ):
+        with pytest.warns(UserWarning, match=message) as said:
+            assert np.array_equal(model.predict(table), by_name.predict(frame))
+        assert len(said) == 1
+
+
 def test_strings_where_codes_were_in_fit():
+    """Two warnings of feature names stood before the error, and had nothing to do with it."""
     codes = FieldEncoder().fit_transform(X)
     model = FMClassifier(**SMALL).fit(codes, Y)
     before = model.predict(codes)
@@ -245,6 +277,61 @@ def test_bad_eval_set(case, warm_start):
     with pytest.raises(ValueError, match=message):
         model.fit(X, Y, eval_set=eval_set)
     assert np.array_equal(model.decision_function(X), before)
+
+
+BAD_ROWS_TO_WATCH = {
+    "twice": ({"eval_set": (X, Y), "X_val": X}, "both were passed. Pass one of them"),
+    "targets twice": ({"eval_set": (X, Y), "y_val": Y}, "both were passed"),
+    "no features": ({"y_val": Y}, "but not X_val: pass both"),
+    "weights alone": ({"sample_weight_val": ONES}, "but not X_val: pass both"),
+    "no targets": ({"X_val": X}, "given without targets. Pass y_val too"),
+    "no targets of a set": ({"eval_set": (X, None)}, "given without targets. Pass y_val too"),
+    "lengths": ({"X_val": X, "y_val": Y[:-1]}, r"\[60, 59\]"),
+    "weights": ({"X_val": X, "y_val": Y, "sample_weight_val": -ONES}, "expected weights >= 0"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ROWS_TO_WATCH)
+def test_bad_rows_to_watch(case):
+    arguments, message = BAD_ROWS_TO_WATCH[case]
+    model = copy.deepcopy(fitted(FMClassifier))
+    unchanged(model, lambda m: m.fit(X, Y, **arguments), ValueError, message)
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        make_pipeline(SimpleImputer(strategy="most_frequent"), FieldEncoder()),
+        OneHotEncoder(),
+        make_column_transformer((FieldEncoder(), ["user"])),
+        FieldEncoder,
+    ],
+    ids=lambda encoder: getattr(encoder, "__name__", type(encoder).__name__),
+)
+def test_an_encoder_of_another_kind(encoder):
+    """It passed as something that can fit_transform, and failed by an argument it did not take."""
+    model = copy.deepcopy(fitted(FMClassifier)).set_params(encoder=encoder)
+    message = r"(?s)'encoder' parameter .* must be None or an .*FieldEncoder.* in a Pipeline"
+    unchanged(model, lambda m: m.fit(X, Y), ValueError, message)
+
+
+@pytest.mark.parametrize("solver", ["adagrad", "als"])
+def test_too_few_rows_to_hold_out(solver):
+    """train_test_split spoke of its own parameters, which the user had not set."""
+    model = FMRegressor(solver=solver, early_stopping=True)
+    message = r"validation_fraction=0.1 .* none of 1 to learn from.*early_stopping=False.*X_val"
+    with pytest.raises(ValueError, match=message):
+        model.fit(X[:1], Y[:1])
+    model.set_params(validation_fraction=0.99)
+    with pytest.raises(ValueError, match=r"validation_fraction=0\.99 .* none of"):
+        model.fit(X, Y)
+
+
+def test_fewer_rows_to_hold_out_than_classes():
+    """They cannot hold all classes in equal shares."""
+    params = {**SMALL, "early_stopping": True, "validation_fraction": 0.01}
+    model = FMClassifier(**params).fit(X, Y)
+    assert model.history_["valid_loss"].notna().any()
 
 
 # parameter, values out of range

@@ -30,6 +30,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import (
     check_dataframe_column_names_consistency,
+    check_estimators_dtypes,
+    check_fit_idempotent,
     check_n_features_in,
     check_n_features_in_after_fitting,
     check_param_validation,
@@ -90,6 +92,26 @@ def test_sklearn_checks(estimator, check):
 )
 def test_checks_that_check_estimator_leaves_out(cls, check):
     check(cls.__name__, cls())
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("output", ["pandas", "polars"])
+@pytest.mark.parametrize(
+    "check",
+    [check_dataframe_column_names_consistency, check_estimators_dtypes, check_fit_idempotent],
+    ids=lambda check: check.__name__,
+)
+@pytest.mark.parametrize("cls", [FMClassifier, FMRegressor], ids=lambda cls: cls.__name__)
+def test_checks_under_transform_output(cls, check, output):
+    """The encoder within gave DataFrames: no estimator could be fitted. These are quick checks.
+
+    `check_estimator` as a whole passes for all estimators but in check_classifiers_train and
+    check_regressors_train, where scikit-learn's own estimators fail too: the checks scale their X,
+    which is a DataFrame then, and ask it for `tolist`.
+    """
+    pytest.importorskip(output)
+    with sklearn.config_context(transform_output=output):
+        check(cls.__name__, cls())
 
 
 # -- parameters, tags, routing ---------------------------------------------------------------
@@ -169,6 +191,43 @@ def test_metadata_routing():
         model.set_fit_request(sample_weight=None)
         with pytest.raises(sklearn.exceptions.UnsetMetadataPassedError):
             pipeline.fit(X, Y, sample_weight=weight)
+
+
+def test_rows_to_watch_one_by_one_or_in_one():
+    """X_val, y_val and sample_weight_val are the words of HistGradientBoosting."""
+    weight = np.where(np.arange(50) % 3, 1.0, 5.0)
+    names = ("X_val", "y_val", "sample_weight_val")
+    for watched in ((X[:50], Y[:50]), (X[:50], Y[:50], weight)):
+        one = FMClassifier(**SMALL).fit(X[50:], Y[50:], eval_set=watched)
+        other = FMClassifier(**SMALL).fit(X[50:], Y[50:], **dict(zip(names, watched, strict=False)))
+        pd.testing.assert_frame_equal(
+            one.history_.drop(columns="seconds"), other.history_.drop(columns="seconds")
+        )
+        assert one.history_["valid_loss"].notna().all()
+        assert np.array_equal(one.predict_proba(X), other.predict_proba(X))
+
+
+@pytest.mark.parametrize("output", ["default", "pandas"])
+def test_a_pipeline_encodes_the_rows_to_watch(output):
+    """There was no way: eval_set went past the encoder, and was refused."""
+    weight = np.linspace(0.5, 2, 50)
+    encoder = FieldEncoder().fit(X[50:])
+    direct = FMClassifier(**SMALL).fit(
+        encoder.transform(X[50:]), Y[50:], eval_set=(encoder.transform(X[:50]), Y[:50], weight)
+    )
+    with sklearn.config_context(enable_metadata_routing=True, transform_output=output):
+        model = FMClassifier(**SMALL)
+        model.set_fit_request(X_val=True, y_val=True, sample_weight_val=True)
+        steps = [("encode", FieldEncoder()), ("fm", model)]
+        pipeline = Pipeline(steps, transform_input=["X_val"])
+        pipeline.fit(X[50:], Y[50:], X_val=X[:50], y_val=Y[:50], sample_weight_val=weight)
+        loss = pipeline[-1].history_["valid_loss"]
+        assert np.array_equal(loss, direct.history_["valid_loss"])
+        assert np.array_equal(pipeline.predict_proba(X), direct.predict_proba(encoder.transform(X)))
+        model.set_fit_request(eval_set=True)
+        pipeline = Pipeline(steps, transform_input=["eval_set"])
+        with pytest.raises(ValueError, match=r"y of an eval_set.*transform_input=\['X_val'\]"):
+            pipeline.fit(X[50:], Y[50:], eval_set=(X[:50], Y[:50]))
 
 
 class StopAt:

@@ -1,6 +1,7 @@
 """FieldArray: codes that remember their schema, wherever numpy and scikit-learn take them."""
 
 import copy
+import io
 import pickle
 import re
 
@@ -19,6 +20,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import _safe_indexing, resample, shuffle
 
 from sklearn_fm import FieldArray, FieldSchema
+from sklearn_fm.data.marks import mark_of
 
 CODES = FieldSchema.from_sizes([5, 9, 4])
 MIXED = FieldSchema(("user", "age", "bin"), ("categorical", "numeric", "binned"), (5, 1, 4))
@@ -273,10 +275,8 @@ COMPUTATIONS = {
     "flip": lambda X: np.flip(X, axis=1),
     "roll": lambda X: np.roll(X, 1, axis=1),
     "sort": lambda X: np.sort(X, axis=1),
-    "hstack": lambda X: np.hstack([X, X]),
     "column_stack": lambda X: np.column_stack([X, X]),
     "block": lambda X: np.block([[X], [X]]),
-    "concatenate_columns": lambda X: np.concatenate([X, X], axis=1),
     "concatenate_flat": lambda X: np.concatenate([X, X], axis=None),
     "stack": lambda X: np.stack([X, X]),
     "where": lambda X: np.where(X > 0, X, 0),
@@ -296,7 +296,7 @@ def test_changing_columns_or_numbers_loses_the_schema(X, compute):
 
 
 def test_plain_results_are_plain(X):
-    for name in ("add", "equal", "matmul", "cumsum", "T", "hstack", "take_columns", "asarray"):
+    for name in ("add", "equal", "matmul", "cumsum", "T", "take_columns", "asarray"):
         compute = COMPUTATIONS[name]
         assert getattr(compute(X), "schema", None) is None
     assert type(X + 1) is type(X[:, 1]) is type(X.T) is type(X[:, [0, 1]]) is np.ndarray
@@ -331,6 +331,35 @@ def test_stacking_rows_of_different_schemas_gives_a_plain_array(X, stack):
     for parts in ([X, other], [other, X], [X, np.ones((1, 3), int)], [np.ones((1, 3), int), X]):
         assert type(stack(parts)) is np.ndarray
         assert len(stack(parts)) == 4
+
+
+@pytest.mark.parametrize("stack", [np.hstack, lambda parts: np.concatenate(parts, axis=1)])
+def test_columns_side_by_side(X, mixed, stack):
+    """Fields of all parts, and plain numbers as numeric fields; anything else is a plain array."""
+    numbers = np.array([[0.5, np.nan], [1.0, 2.0], [-1.0, 0.0]])
+    result = stack([numbers, X, np.asarray(mixed)])
+    names = FieldSchema.from_sizes([1, 1], names=["x0", "x1"])
+    assert keeps(result, FieldSchema.side_by_side([names, CODES, MIXED]))
+    assert_array_equal(result, np.hstack([numbers, np.asarray(X), np.asarray(mixed)]))
+    expected = np.hstack([np.nan_to_num(numbers), X.values, mixed.values])
+    assert_array_equal(result.values, expected.astype(np.float32))
+    for other in (X[:, :1].astype(str), X.view(), X[:, :2].view(np.asarray(X).dtype)):
+        assert type(stack([X, other])) is np.ndarray
+    assert getattr(np.hstack([X[0], X[1]]), "schema", None) is None
+
+
+def test_codes_as_a_plain_array_bear_their_schema_in_the_dtype(X, recwarn):
+    """What is computed from a FieldArray does not; saving one to a file is no reason to warn."""
+    plain = np.asarray(X)
+    for kept in (plain, plain[1:], plain[[0, 2]], pickle.loads(pickle.dumps(plain))):
+        assert mark_of(kept.dtype) == CODES
+    assert plain.dtype == np.asarray(plain.tolist()).dtype
+    assert repr(X) == repr(FieldArray(plain, CODES))
+    for name, compute in COMPUTATIONS.items():
+        is_same = name in ("asarray", "round")  # which leaves codes as they are
+        assert (mark_of(compute(X).dtype) is not None) == is_same, name
+    np.save(io.BytesIO(), X)
+    assert not recwarn.list
 
 
 # -- copies and travel -------------------------------------------------------------------
@@ -513,12 +542,14 @@ def test_splitters_keep_the_schema(table):
         assert len(part.indices)
 
 
-def test_feature_union_stacks_columns_into_a_plain_array(table):
-    """Twice the columns are not this schema's; silently keeping it would be wrong."""
+def test_feature_union_puts_fields_side_by_side(table):
+    """Twice the columns are not this schema's; each half has fields of its own."""
     union = FeatureUnion([("a", FunctionTransformer()), ("b", FunctionTransformer())])
     result = union.fit_transform(table)
-    assert type(result) is np.ndarray
+    assert keeps(result, FieldSchema.side_by_side([table.schema, table.schema]))
     assert_array_equal(result, np.hstack([np.asarray(table)] * 2))
+    offset = table.schema.table_size
+    assert_array_equal(result.indices, np.hstack([table.indices, table.indices + offset]))
 
 
 # -- bags ------------------------------------------------------------------------------

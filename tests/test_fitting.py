@@ -199,9 +199,11 @@ def test_history(solver):
         assert rmse == pytest.approx(history.valid_rmse[history.valid_loss.idxmin()], rel=1e-4)
 
 
-@pytest.mark.parametrize("solver", ["adagrad", "lbfgs"])
+@pytest.mark.filterwarnings("ignore:Predictions by")
+@pytest.mark.parametrize("solver", ["adagrad", "lbfgs", "als", "gibbs"])
 def test_verbose(solver, capsys):
-    params = {**BATCHED, "solver": solver, "tol": 1e-2, "max_epochs": 40}
+    """ "als" and "gibbs" had no bar, whatever the number, and wrote lines of their own."""
+    params = {**BATCHED, "solver": solver, "tol": 1e-2, "max_epochs": 40, "n_sweeps": 10}
     FMRegressor(**params).fit(X, RAW)
     assert capsys.readouterr() == ("", "")
     model = FMRegressor(**params, verbose=1).fit(X, RAW)

@@ -4,11 +4,14 @@ How fast and in how little memory is shown in ``examples/benchmarks/larger_than_
 """
 
 import copy
+import errno
 import gc
+import io
 import json
 import os
 import pickle
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -36,6 +39,7 @@ from sklearn_fm import (
     NumberField,
     encode_to_folder,
 )
+from sklearn_fm.data import folder as folder_file
 from sklearn_fm.data.folder import FolderWriter
 from sklearn_fm.training import folder_rows as streaming
 from sklearn_fm.training.loading import make_rows
@@ -282,6 +286,43 @@ def test_an_interrupted_write_leaves_no_valid_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"about.json is missing.*encode_to_folder"):
         FieldFolder(tmp_path)
     gc.collect()  # a file left open would warn
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("what", ["codes", "targets", "description"])
+def test_a_full_disk_is_named(what, tmp_path, monkeypatch):
+    """numpy's "50000 requested and 0 written" named neither the disk nor what to do."""
+
+    def fail(*args, **kwargs):
+        raise OSError("50000 requested and 0 written")
+
+    if what == "codes":
+        always_full = io.FileIO("/dev/full", "wb")
+        monkeypatch.setattr(folder_file, "open", lambda *_, **__: always_full, raising=False)
+    elif what == "targets":
+        monkeypatch.setattr(np, "save", fail)
+    else:
+        monkeypatch.setattr(Path, "write_text", fail)
+    path = tmp_path / "encoded"
+    message = rf"The disk is full: [\d,]+ bytes .* [\d,]+ are free.*TMPDIR.*{path}"
+    with pytest.raises(OSError, match=message) as raised:
+        written(path)
+    assert raised.value.errno == errno.ENOSPC
+    monkeypatch.undo()
+    with pytest.raises(FileNotFoundError, match="holds no encoded rows"):
+        FieldFolder(path)
+    assert len(written(path)) == N_ROWS
+
+
+def test_other_errors_of_writing_are_left_as_they_are(tmp_path, monkeypatch):
+    """A stopped disk is no full one."""
+
+    def fail(*args, **kwargs):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(np, "save", fail)
+    with pytest.raises(OSError, match=r"^\[Errno 5\] Input/output error$"):
+        written(tmp_path / "encoded")
 
 
 def test_broken_folders(tmp_path):
@@ -885,7 +926,7 @@ def test_errors_of_fitting_from_disk(parquet, tmp_path):
         model.fit(folder, TABLE.y[:10])
     assert not hasattr(model, "schema_")
     model.fit(FieldFolder(tmp_path / "codes"), TABLE.y)
-    with pytest.raises(ValueError, match="4 features, but FMRegressor is expecting 5"):
+    with pytest.raises(ValueError, match=r"fitted on encoded rows.*got shape \(3000, 4\)"):
         model.predict(FEATURES)
     with pytest.raises(ValueError, match="fitted on encoded rows, so a table on disk cannot be"):
         model.partial_fit(parquet, "y")

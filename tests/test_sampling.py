@@ -23,6 +23,7 @@ from sklearn_fm import (
     FMRegressor,
     MFRegressor,
 )
+from sklearn_fm.solvers.gibbs.solver import _complaint
 
 pytestmark = pytest.mark.filterwarnings("ignore:Predictions by")  # short chains
 
@@ -225,11 +226,44 @@ def test_warm_start_adds_sweeps():
     model.set_params(n_sweeps=20).fit(X, raw)
     assert model.posterior_.n_draws == 27 + 20  # the burn-in is not paid again
     assert_array_equal(model.posterior_.tables[:27], first.tables)
-    assert model.history_["sweep"].tolist() == list(range(1, 51))
+    assert model.history_["epoch"].tolist() == list(range(1, 51))
     other = X[50:], raw[50:]  # draws of other rows' posterior start anew
     model.fit(*other)
     assert model.posterior_.n_draws == 18
     assert len(model.history_) == 20
+
+
+@pytest.mark.parametrize("verbose", [1, 2])
+def test_what_is_printed_is_bounded(verbose, capsys):
+    """With 60 fields a line had 63 numbers: one for the scale of each."""
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 5, (60, 60)).astype(str)
+    model = FMRegressor(**QUICK, verbose=verbose).fit(X, rng.normal(size=60))
+    printed = capsys.readouterr()
+    assert max(map(len, printed.out.splitlines()), default=0) < 100
+    assert "scale" not in printed.out + printed.err
+    assert len(model.history_.filter(like="scale_").columns) == 60
+
+
+@pytest.mark.parametrize("solver", ["adagrad", "als", "gibbs"])
+def test_histories_of_all_solvers_begin_alike(solver):
+    """The column of "gibbs" was called sweep, and its seconds came after the scales."""
+    X, raw, _ = planted(200)
+    params = {"early_stopping": False, "max_epochs": 50, "tol": 1.0}
+    history = FMRegressor(**{**QUICK, **params, "solver": solver}).fit(X, raw).history_
+    shared = [name for name in history if name in ("epoch", "phase", "train_loss", "seconds")]
+    assert shared[0] == "epoch"
+    assert [name for name in shared if name != "phase"] == ["epoch", "train_loss", "seconds"]
+    assert history["epoch"].tolist() == list(range(1, len(history) + 1))
+
+
+@pytest.mark.parametrize("r_hat", [1.0, 1.1, 1.104, 1.1051, 1.2, 3.0])
+def test_a_complaint_is_one_by_the_number_it_shows(r_hat):
+    """ "Their R-hat is 1.10, expected at most 1.1": it was 1.104."""
+    convergence = pd.DataFrame({"r_hat": [r_hat]}, index=["predictions"])
+    complaint = _complaint(convergence, 100, 10)
+    assert (complaint is None) == (float(f"{r_hat:.2f}") <= 1.1)
+    assert complaint is None or f"R-hat is {r_hat:.2f}, expected at most 1.1" in complaint
 
 
 @pytest.mark.parametrize("change", [{"hyperprior": "wishart"}, {"l2_linear": 1, "l2_embedding": 1}])

@@ -2,10 +2,12 @@
 
     python examples/benchmarks/bayes_speed.py --task gibbs --data ../shared/data
     python examples/benchmarks/bayes_speed.py --task als --rows 1000000
+    python examples/benchmarks/bayes_speed.py --task classes
 
 gibbs: beside myFM, where it is installed; and how a sweep grows with rows and with embedding_dim.
 als: on made-up ratings, beside implicit, where it is installed (pip install implicit), and a loop
 in torch; what it comes to beside "gibbs" and "adagrad".
+classes: how probabilities by draws grow with the number of classes.
 """
 
 from __future__ import annotations
@@ -72,6 +74,24 @@ def _sweep_time(X: Any, y: np.ndarray, rank: int, n_jobs: int) -> float:
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(X, y)
     return float(model.history_["seconds"][2:].median())
+
+
+def compare_classes(options: argparse.Namespace) -> None:
+    """Print seconds for the probabilities of 200 rows."""
+    print("| classes | draws | s for 200 rows |")
+    print("|---|---|---|")
+    rng = np.random.default_rng(0)
+    X = FieldArray(rng.integers(0, 50, (2_000, 3)), FieldSchema.from_sizes([51] * 3))
+    for n_classes in (3, 10, 50, 100):
+        model = FMClassifier(solver="gibbs", n_sweeps=100, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(X, rng.permutation(np.arange(len(X)) % n_classes))
+        model.predict_proba(X[:1])  # compiles
+        started = time.perf_counter()
+        model.predict_proba(X[:200])
+        seconds = time.perf_counter() - started
+        print(f"| {n_classes} | {model.posterior_.n_draws} | {seconds:.2f} |", flush=True)
 
 
 def compare_als(options: argparse.Namespace) -> None:
@@ -154,14 +174,17 @@ def _torch_als(
     return times, root_mean_squared_error(y_test, mean + spread * raw.numpy())
 
 
+TASKS = {"gibbs": compare_sweeps, "als": compare_als, "classes": compare_classes}
+
+
 def main() -> None:
     """Run one task."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--task", choices=["gibbs", "als"], required=True)
+    parser.add_argument("--task", choices=list(TASKS), required=True)
     parser.add_argument("--data", type=Path, help="folder of the data sets")
     parser.add_argument("--rows", type=int, default=1_000_000, help="made-up ratings")
     options = parser.parse_args()
-    (compare_als if options.task == "als" else compare_sweeps)(options)
+    TASKS[options.task](options)
 
 
 if __name__ == "__main__":

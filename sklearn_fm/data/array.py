@@ -14,7 +14,8 @@ from scipy import sparse
 
 from ..schema import FieldSchema
 from .codes import Slots, check_codes, write_entries
-from .csr import check_csr
+from .marks import mark_of, marked, unmarked
+from .one_hot import codes_of_one_hot
 
 if TYPE_CHECKING:
     import torch
@@ -29,8 +30,10 @@ class FieldArray(np.ndarray):
     unknown; an empty slot of a bag holds -2. Numeric fields hold numbers, NaN for missing. A
     field pooled as "weighted" holds its codes and then, in as many columns, their
     values. It is an ndarray, so slicing rows, cross-validation, joblib and pickle keep
-    it whole. Whatever changes columns or numbers (arithmetic, ``X[:, 1]``, a transpose)
-    gives a plain ndarray.
+    it whole, and ``np.hstack`` of several has the fields of all. Whatever changes columns or
+    numbers (arithmetic, ``X[:, 1]``, a transpose) gives a plain ndarray. What only drops the
+    class (``np.asarray``, scikit-learn's `check_array`, a DataFrame made of it) leaves the schema
+    in the dtype, where estimators find it.
 
     Parameters
     ----------
@@ -78,7 +81,7 @@ class FieldArray(np.ndarray):
     @classmethod
     def _wrap(cls, codes: NDArray[Any], schema: FieldSchema) -> FieldArray:
         """View trusted codes as a FieldArray, without checking or copying them."""
-        array = codes.view(cls)
+        array = codes.view(marked(codes.dtype, schema), cls)
         array.schema = schema
         return array
 
@@ -88,25 +91,24 @@ class FieldArray(np.ndarray):
         self.schema = None  # only what keeps rows whole hands it on, below
 
     def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
-        return array[()] if return_scalar else np.asarray(array)
+        return array[()] if return_scalar else unmarked(array)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         """Compute on plain arrays: changed numbers are no codes."""
-        plain = [np.asarray(x) if isinstance(x, FieldArray) else x for x in inputs]
+        plain = [unmarked(x) if isinstance(x, FieldArray) else x for x in inputs]
         if kwargs.get("out"):
-            kwargs["out"] = tuple(
-                np.asarray(x) if isinstance(x, FieldArray) else x for x in kwargs["out"]
-            )
+            kwargs["out"] = _strip(kwargs["out"])
         return getattr(ufunc, method)(*plain, **kwargs)
 
     def __array_function__(
         self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any
     ) -> Any:
-        if func in (np.concatenate, np.vstack) and kwargs.get("axis", 0) == 0 and len(args) == 1:
+        if func in (np.concatenate, np.vstack, np.hstack) and len(args) == 1:
             parts = list(args[0])
-            schemas = [part.schema if isinstance(part, FieldArray) else None for part in parts]
-            if schemas[0] is not None and all(schema == schemas[0] for schema in schemas):
-                return FieldArray._wrap(func([np.asarray(p) for p in parts], **kwargs), schemas[0])
+            axis = 1 if func is np.hstack else kwargs.get("axis", 0)
+            schema = _same_rows(parts) if axis == 0 else _side_by_side(parts) if axis == 1 else None
+            if schema is not None:
+                return _rebuild(func([unmarked(part) for part in parts], **kwargs), schema)
         plain = _strip(args), _strip(kwargs)
         return func(*plain[0], **plain[1])
 
@@ -115,7 +117,7 @@ class FieldArray(np.ndarray):
         if not isinstance(result, FieldArray):
             return result
         if not _selects_rows(key):
-            return np.asarray(result)
+            return unmarked(result)
         if result.ndim == 2:
             result.schema = self.schema
         return result
@@ -136,16 +138,29 @@ class FieldArray(np.ndarray):
 
     def transpose(self, *axes: Any) -> Any:
         """Transpose as a plain ndarray: its columns are no slots."""
-        return np.asarray(self).transpose(*axes)
+        return unmarked(self).transpose(*axes)
+
+    def take(self, *args: Any, **kwargs: Any) -> Any:
+        """Take rows, columns or cells as a plain ndarray, as ``np.take`` does."""
+        return unmarked(self).take(*args, **kwargs)
+
+    def swapaxes(self, *axes: Any) -> Any:
+        """Swap axes, as a plain ndarray."""
+        return unmarked(self).swapaxes(*axes)
 
     @property
     def T(self) -> Any:
         """Transpose as a plain ndarray."""
         return self.transpose()
 
+    @property
+    def mT(self) -> Any:
+        """Transpose as a plain ndarray."""
+        return self.transpose()
+
     def __reduce__(self) -> Any:
         # The plain array travels by itself, so that joblib can memory-map it.
-        return _rebuild, (np.asarray(self), self.schema)
+        return _rebuild, (unmarked(self), self.schema)
 
     # -- what a model reads ------------------------------------------------------------
 
@@ -331,30 +346,7 @@ class FieldArray(np.ndarray):
             code's entry is not 1, or fields have several slots or share a vocabulary, so
             that entries do not tell where they came from.
         """
-        if schema.n_columns > schema.n_fields or len(set(schema.vocabularies)) < schema.n_fields:
-            raise ValueError(
-                "The one-hot form does not tell slots of one field, or fields of one vocabulary, "
-                "apart; from_csr takes schemas of one slot per field and own vocabularies."
-            )
-        check_csr(matrix)
-        coo = sparse.coo_array(matrix)
-        if coo.shape[1] != schema.table_size:
-            raise ValueError(
-                f"Expected {schema.table_size} columns (schema.table_size), got {coo.shape[1]}."
-            )
-        offsets = np.asarray(schema.offsets)
-        slot = np.searchsorted(offsets, coo.col, side="right") - 1
-        numeric = np.zeros(schema.n_slots, dtype=bool)
-        numeric[list(schema.numeric_slots)] = True
-        cells = coo.row.astype(np.int64) * schema.n_slots + slot
-        if len(np.unique(cells)) < len(cells):
-            raise ValueError("A row holds two entries of one field; a field has one slot.")
-        if np.any(coo.data[~numeric[slot]] != 1):
-            raise ValueError("The entry of a categorical or binned field must be 1.")
-        dtype = np.float64 if numeric.any() else np.int64
-        out = np.where(numeric, 0, -1).astype(dtype) * np.ones((coo.shape[0], 1), dtype=dtype)
-        out[coo.row, slot] = np.where(numeric[slot], coo.data, coo.col - offsets[slot] - 1)
-        return cls._wrap(out, schema)
+        return cls._wrap(codes_of_one_hot(matrix, schema), schema)
 
 
 def _selects_rows(key: Any) -> bool:
@@ -366,10 +358,35 @@ def _selects_rows(key: Any) -> bool:
     return all(k is Ellipsis or (isinstance(k, slice) and k == slice(None)) for k in rest)
 
 
+def _same_rows(parts: list[Any]) -> FieldSchema | None:
+    """Schema of FieldArrays below each other, if they have one."""
+    schemas = [part.schema if isinstance(part, FieldArray) else None for part in parts]
+    return schemas[0] if all(schema == schemas[0] for schema in schemas) else None
+
+
+def _side_by_side(parts: list[Any]) -> FieldSchema | None:
+    """Schema of codes beside each other; columns of plain numbers are numeric fields."""
+    schemas, start = [], 0
+    for part in parts:
+        if getattr(part, "ndim", None) != 2 or part.dtype.kind not in "biuf":
+            return None
+        names = [f"x{start + column}" for column in range(part.shape[1])]
+        start += part.shape[1]
+        schema = getattr(part, "schema", mark_of(part.dtype))
+        if schema is None:
+            if isinstance(part, FieldArray):
+                return None
+            schema = FieldSchema.from_sizes([1] * len(names), names=names)
+        if schema.n_columns != part.shape[1]:
+            return None
+        schemas.append(schema)
+    return FieldSchema.side_by_side(schemas)
+
+
 def _strip(value: Any) -> Any:
     """FieldArrays within nested arguments as plain arrays."""
     if isinstance(value, FieldArray):
-        return np.asarray(value)
+        return unmarked(value)
     if isinstance(value, (list, tuple)):
         return type(value)(_strip(v) for v in value) if type(value) in (list, tuple) else value
     if isinstance(value, dict):

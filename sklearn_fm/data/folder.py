@@ -6,9 +6,12 @@ How they come there is told in ``encoding.streaming``.
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..schema import FieldSchema
 from .array import FieldArray
+from .marks import unmarked
 
 __all__ = ["FieldFolder", "FolderWriter"]
 
@@ -258,6 +262,23 @@ def _read_about(path: Path) -> tuple[FieldSchema, np.dtype[Any], int]:
     return schema, np.dtype(about["dtype"]), n_rows
 
 
+@contextmanager
+def _told_of_full_disk(path: Path, n_bytes: int) -> Iterator[None]:
+    """Say which disk is full; numpy says how many numbers it could not write, and no errno."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (None, errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OSError(
+            errno.ENOSPC,
+            f"The disk is full: {n_bytes:,} bytes were to be written, and "
+            f"{shutil.disk_usage(path.parent).free:,} are free. Free some, or choose another "
+            "folder; that of temporary files is named by the environment variable TMPDIR",
+            str(path),
+        ) from error
+
+
 class FolderWriter:
     """Writes encoded rows into a folder, chunk by chunk; a context that closes the file.
 
@@ -281,7 +302,9 @@ class FolderWriter:
         # link leads to stays as it is.
         for name in (_ABOUT, _TARGET, _WEIGHT, _CODES, _DRAFT):
             (self.path / name).unlink(missing_ok=True)
-        self._file = open(self.path / _CODES, "wb")  # noqa: SIM115 (closed in __exit__)
+        self._file = open(  # noqa: SIM115 (closed in __exit__)
+            self.path / _CODES, "wb", buffering=0
+        )
         self._dtype: np.dtype[Any] | None = None
         self.n_rows = 0
         self._targets: list[NDArray[Any]] = []
@@ -304,10 +327,18 @@ class FolderWriter:
             Codes; their schema may have grown since the last call.
         target, weight : ndarray of shape (n_rows,) or None
             Of the rows, in all calls or in none.
+
+        Raises
+        ------
+        OSError
+            If the disk is full.
         """
-        codes = np.ascontiguousarray(X)
+        codes = np.ascontiguousarray(unmarked(X))
         self._dtype = self._dtype or codes.dtype
-        codes.astype(self._dtype, copy=False).tofile(self._file)
+        rest = codes.astype(self._dtype, copy=False).reshape(-1).view(np.uint8)
+        with _told_of_full_disk(self.path / _CODES, rest.nbytes):
+            while rest.size:
+                rest = rest[self._file.write(rest) :]
         self.n_rows += len(codes)
         if target is not None:
             self._targets.append(target)
@@ -325,15 +356,24 @@ class FolderWriter:
         Returns
         -------
         FieldFolder
+
+        Raises
+        ------
+        OSError
+            If the disk is full.
         """
         assert self._dtype is not None  # there are rows
         self._file.close()
         for name, parts in ((_TARGET, self._targets), (_WEIGHT, self._weights)):
             if parts:
-                np.save(self.path / name, np.concatenate(parts))
+                values = np.concatenate(parts)
                 parts.clear()
+                with _told_of_full_disk(self.path / name, values.nbytes):
+                    np.save(self.path / name, values)
         about = {"schema": asdict(schema), "dtype": self._dtype.str, "n_rows": self.n_rows}
         draft = self.path / _DRAFT
-        draft.write_text(json.dumps(about), encoding="utf-8")
+        text = json.dumps(about)
+        with _told_of_full_disk(draft, len(text)):
+            draft.write_text(text, encoding="utf-8")
         draft.replace(self.path / _ABOUT)
         return FieldFolder(self.path)

@@ -504,8 +504,16 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
 
         return self._lay_out(columns.n_rows, encode)
 
-    def _encode(self, X: Any, *, warn: bool) -> FieldArray:
+    def _encode(self, X: Any, *, warn: bool = True) -> FieldArray:
+        """What `transform` gives, without the container that scikit-learn puts it into."""
         check_is_fitted(self)
+        if getattr(X, "ndim", 2) == 1 and getattr(X.dtype, "names", None) is None:
+            raise ValueError(
+                f"Expected 2D array, got 1D array instead, of {len(X)} entries. Reshape your data "
+                "by reshape(-1, 1) if it is a column, by reshape(1, -1) if it is a row. If it is "
+                "the y of an eval_set in a Pipeline, whose transform_input transforms y like X: "
+                "pass X_val and y_val to fit, and to the Pipeline transform_input=['X_val']."
+            )
         codes = self._transform(read_columns(X, self, reset=False), warn=warn)
         return FieldArray._wrap(codes, self.schema_)
 

@@ -87,6 +87,8 @@ def encode_to_folder(
         lie within each other.
     FileNotFoundError
         If a path does not exist.
+    OSError
+        If the disk is full.
     """
     if is_table_on_disk(source):
         _check_apart(source, Path(path))
@@ -113,7 +115,7 @@ def encode_to_folder(
         for X, y, weight in parts():
             if grow and (weight is None or weight.any() or not hasattr(encoder, "schema_")):
                 encoder.partial_fit(X, sample_weight=weight)
-            writer.append(encoder.transform(X), y, weight)
+            writer.append(encoder._encode(X), y, weight)
         if not writer.n_rows:
             raise ValueError(f"{source!r:.200} has no rows; expected at least one.")
         folder = writer.finish(encoder.schema_)

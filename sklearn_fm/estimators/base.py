@@ -14,8 +14,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from numbers import Integral
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -38,16 +37,20 @@ from ..solvers.start import learning_rate
 from ..training.folder_rows import fits_in_memory
 from ..training.net import DivergenceError
 from ..training.threads import count_threads
-from .checks import check_consistent_rows, divergence_cause
+from .attributes import learned
+from .bases import CallbackSupportMixin, with_callbacks
+from .checks import check_consistent_rows, check_validation_rows, divergence_cause
+from .codes import find_codes
 from .devices import resolve_device
-from .epoch_events import CallbackSupportMixin, EpochEvents, with_callbacks
-from .inputs import Encoded, Encoding, Source, check_X, in_chunks, open_source
+from .epoch_events import EpochEvents
+from .inputs import Encoded, Encoding, check_X
 from .parameters import estimator
 from .pretrained import find_pretrained
 from .settings import SharedParameters
+from .sources import Source, in_chunks, open_source
 from .user_line import levels_to_user
 
-__all__ = ["BaseFieldEstimator", "Coding", "Learned", "learned", "takes_steps"]
+__all__ = ["BaseFieldEstimator", "Coding", "Learned"]
 
 _SOME_ROWS = 1_000  # that tell why a loss diverged
 
@@ -81,62 +84,13 @@ class Learned:
     model : Fitted
         What the solver found.
     columns : dict
-        n_features_in_, and feature_names_in_ if X had any.
+        n_features_in_, feature_names_in_ if X had any, and the parameters that chose them.
     """
 
     encoding: Encoding
     coding: Coding
     model: Fitted
     columns: dict[str, Any]
-
-
-def learned(path: str, doc: str) -> Any:
-    """Attribute of a fitted estimator, read from what its fit learned.
-
-    Parameters
-    ----------
-    path : str
-        Where, below `Learned`.
-    doc : str
-        Its documentation.
-
-    Returns
-    -------
-    property
-        Read-only; NotFittedError before fit.
-    """
-    get = attrgetter(path)
-
-    def read(self: BaseFieldEstimator) -> Any:
-        check_is_fitted(self)
-        return get(self._fitted)
-
-    return property(read, doc=doc)
-
-
-def takes_steps(model: Any) -> bool:
-    """Whether the solver can go on with the rows at hand alone; MLPClassifier hides it likewise.
-
-    Parameters
-    ----------
-    model : BaseFieldEstimator
-        An estimator.
-
-    Returns
-    -------
-    bool
-
-    Raises
-    ------
-    AttributeError
-        If it cannot.
-    """
-    if model.solver in ("als", "gibbs") or getattr(model, "loss", "squared") == "ordinal":
-        raise AttributeError(
-            "partial_fit is only available for solvers that take steps; 'als' and 'gibbs' (which "
-            "loss='ordinal' takes) need all rows at once. Use warm_start, or refit_categories."
-        )
-    return True
 
 
 @dataclass
@@ -148,12 +102,12 @@ class _Prepared:
     encoded: Encoded
     target: NDArray[np.float64]
     weight: NDArray[np.float64]
-    columns: dict[str, Any]  # n_features_in_, feature_names_in_
+    columns: dict[str, Any]  # n_features_in_, feature_names_in_, parameters that chose them
 
     def publish(self, fitted: Fitted) -> dict[str, Any]:
         """Attributes of an estimator that was fitted on them."""
         return {
-            **self.columns,
+            **{name: value for name, value in self.columns.items() if name.endswith("_")},
             "_fitted": Learned(self.encoding, self.coding, fitted, self.columns),
         }
 
@@ -189,9 +143,11 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
     _model: ClassVar[type[FieldModel]]
     #: Whether a sparse matrix is a possible X.
     _takes_sparse: ClassVar[bool] = True
+    #: Parameters that choose columns of X; predictions take them as they were in fit.
+    _chooses: ClassVar[tuple[str, ...]] = ()
 
-    if TYPE_CHECKING:  # annotations seen at run time would be parameters
-        _fitted: Learned
+    if TYPE_CHECKING:
+        _fitted = cast(Learned, None)  # an annotation would make it a parameter
 
     schema_ = learned("encoding.schema", "Fields of the table.")
     encoder_ = learned("encoding.encoder", "Fitted encoder, if X was not encoded.")
@@ -225,9 +181,14 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         """Targets and weights of further rows, encoded as in fit."""
         raise NotImplementedError
 
-    def _make_encoder(self) -> Any:
+    def _make_encoder(self) -> FieldEncoder:
         """Encoder of tables, to be fitted."""
-        return FieldEncoder() if self.encoder is None else clone(self.encoder)
+        encoder = self._default_encoder() if self.encoder is None else clone(self.encoder)
+        return encoder.set_output(transform="default")  # codes, whatever scikit-learn's settings
+
+    def _default_encoder(self) -> FieldEncoder:
+        """Encoder of tables where none is given."""
+        return FieldEncoder()
 
     def _select_columns(self, X: Any) -> Any:
         """The columns of X to use; all unless a family knows better."""
@@ -238,7 +199,15 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         return None
 
     def _validate_params(self) -> None:
-        super()._validate_params()
+        try:
+            super()._validate_params()
+        except ValueError as error:
+            if not str(error).startswith("The 'encoder' parameter"):
+                raise
+            raise type(error)(
+                f"{error} Put other transformers before the estimator, in a Pipeline; what changes "
+                "single numbers can be FieldEncoder(scaler=...)."
+            ) from None
         sizes = getattr(self, "hidden_layer_sizes", ())
         if not all(isinstance(size, Integral) and int(size) >= 1 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be positive integers, got {sizes}.")
@@ -246,7 +215,17 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
     # -- fit ---------------------------------------------------------------------------
 
     @with_callbacks
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, eval_set: Any = None) -> Any:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        eval_set: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
         """Fit the model.
 
         Parameters
@@ -261,18 +240,25 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         sample_weight : array-like of shape (n_rows,) or str, default=None
             Non-negative weights of the rows; for a table on disk the name of their column.
         eval_set : tuple (X, y) or (X, y, sample_weight), default=None
-            Rows to watch for early stopping instead of held-out ones.
+            Short for `X_val`, `y_val` and `sample_weight_val`.
+        X_val : table, array, FieldArray, sparse matrix, FieldFolder or path, default=None
+            Features of rows to watch for early stopping instead of held-out ones. In a Pipeline
+            with metadata routing ``transform_input=["X_val"]`` encodes them like X.
+        y_val : array-like of shape (n_val,) or str, default=None
+            Their targets, as `y`.
+        sample_weight_val : array-like of shape (n_val,) or str, default=None
+            Their weights, as `sample_weight`.
 
         Returns
         -------
-        object
+        Self
             Itself.
 
         Raises
         ------
         ValueError
-            If a parameter, X, y, the weights or eval_set are not usable; the estimator
-            is then what it was before.
+            If a parameter, X, y, the weights or the rows to watch are not usable; the
+            estimator is then what it was before.
         MemoryError
             If the tables would not fit into memory; found before they are allocated.
         FloatingPointError
@@ -280,7 +266,8 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         """
         events = EpochEvents(self, X, y, sample_weight)
         before = vars(self).get("_fitted") if self.warm_start else None
-        self._fit(Source(X, y, sample_weight), before, eval_set=eval_set, events=events)
+        watched = check_validation_rows(eval_set, X_val, y_val, sample_weight_val)
+        self._fit(Source(X, y, sample_weight), before, watched=watched, events=events)
         events.finish()
         return self
 
@@ -289,7 +276,7 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         source: Source,
         before: Learned | None,
         *,
-        eval_set: Any = None,
+        watched: tuple[Any, Any, Any] | None = None,
         classes: Any = None,
         one_pass: bool = False,
         events: EpochEvents | None = None,
@@ -299,8 +286,8 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         with ExitStack() as scratch:
             rows = self._prepare(source, before, scratch, classes)
             watch = None
-            if eval_set is not None:
-                watch = self._prepare_eval_set(eval_set, rows, scratch)
+            if watched is not None:
+                watch = self._prepare_watch(Source(*watched), rows, scratch)
             on_epoch = None if events is None else events.listener(rows.publish)
             problem = self._make_problem(rows, before, watch, one_pass=one_pass, on_epoch=on_epoch)
             start = None if before is None else before.model
@@ -351,6 +338,7 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
                 weight,
                 schema=self.schema,
                 make_encoder=self._make_encoder,
+                says_nothing=self.encoder is None,
                 names=getattr(checked, "feature_names_in_", None),
             )
         if isinstance(encoded, FieldFolder) and fits_in_memory(encoded):
@@ -358,22 +346,15 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         if not isinstance(encoded, FieldFolder) and not counted.all():
             kept = np.flatnonzero(counted)
             encoded, target, weight = encoded[kept], target[kept], weight[kept]
-        names = ("n_features_in_", "feature_names_in_")
+        names = ("n_features_in_", "feature_names_in_", *self._chooses)
         columns = {name: vars(checked)[name] for name in names if name in vars(checked)}
         return _Prepared(encoding, coding, encoded, target, weight, columns)
 
-    def _prepare_eval_set(self, eval_set: Any, rows: _Prepared, scratch: ExitStack) -> Watch:
-        if isinstance(eval_set, list) and len(eval_set) == 1:
-            eval_set = eval_set[0]
-        if not isinstance(eval_set, tuple) or len(eval_set) not in (2, 3):
-            raise ValueError(
-                "eval_set must be a tuple (X, y) or (X, y, sample_weight), got "
-                f"{type(eval_set).__name__}."
-            )
-        source = Source(*(*eval_set, None)[:3])
+    def _prepare_watch(self, source: Source, rows: _Prepared, scratch: ExitStack) -> Watch:
+        """Rows to watch, checked and encoded like those to learn from."""
         X, y, weight = self._open(source, rows.encoding, scratch, grow=False)
         if y is None:
-            raise ValueError("eval_set must have a target, but its y is None.")
+            raise ValueError("X_val (of eval_set) is given without targets. Pass y_val too.")
         X = self._check(self._as_of(rows.columns), X, rows.encoding)
         check_consistent_rows(X, y)
         weight = check_sample_weight(weight, len(y))
@@ -406,7 +387,10 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
 
     def _check(self, checked: Any, X: Any, encoding: Encoding | None) -> Any:
         check_csr(X)
-        X = self._select_columns(as_table(X))
+        expected = self.schema
+        if encoding is not None:
+            expected = encoding.schema if encoding.encoder is None else None
+        X = checked._select_columns(find_codes(as_table(X), expected))
         return check_X(checked, X, encoding, takes_sparse=self._takes_sparse)
 
     def _make_problem(
@@ -474,6 +458,11 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
         return resolve_device(self.device, fallback=True)
 
     # -- contract ----------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        # scikit-learn's callbacks come and go as attributes in each fit, and a dict that changes
+        # its size is an error to the pickler of another thread: a copy does not.
+        return dict(cast(dict[str, Any], super().__getstate__()))
 
     def __sklearn_is_fitted__(self) -> bool:
         return "_fitted" in vars(self)

@@ -1,4 +1,4 @@
-"""Checks of what comes in besides X: targets; and why a loss diverged.
+"""Checks of what comes in besides X: targets, rows to watch; and why a loss diverged.
 
 Each raises one error that says what was expected, what came and what to do.
 """
@@ -14,10 +14,7 @@ from sklearn.utils import check_consistent_length
 from ..data.array import FieldArray
 from ..schema import FieldSchema
 
-__all__ = [
-    "check_consistent_rows",
-    "divergence_cause",
-]
+__all__ = ["check_consistent_rows", "check_validation_rows", "divergence_cause"]
 
 
 def check_consistent_rows(X: Any, y: Any) -> None:
@@ -37,6 +34,50 @@ def check_consistent_rows(X: Any, y: Any) -> None:
         check_consistent_length(X, y)
     except ValueError as error:
         raise ValueError(f"{error} X and y must agree: pass one target per row.") from None
+
+
+def check_validation_rows(
+    eval_set: Any, X_val: Any, y_val: Any, sample_weight_val: Any
+) -> tuple[Any, Any, Any] | None:
+    """Features, targets and weights of the rows to watch, in whatever way they were passed.
+
+    Parameters
+    ----------
+    eval_set : tuple (X, y) or (X, y, sample_weight), list of one such tuple, or None
+        All in one.
+    X_val, y_val, sample_weight_val : array-like or None
+        One by one.
+
+    Returns
+    -------
+    tuple (X, y, sample_weight) or None
+        None if there are none.
+
+    Raises
+    ------
+    ValueError
+        If they are passed in both ways, or X_val or y_val is missing.
+    """
+    if eval_set is None:
+        if X_val is not None:
+            return X_val, y_val, sample_weight_val
+        if y_val is not None or sample_weight_val is not None:
+            raise ValueError("y_val or sample_weight_val is given, but not X_val: pass both.")
+        return None
+    if not (X_val is None and y_val is None and sample_weight_val is None):
+        raise ValueError(
+            "eval_set is short for X_val, y_val and sample_weight_val, but both were passed. "
+            "Pass one of them."
+        )
+    if isinstance(eval_set, list) and len(eval_set) == 1:
+        eval_set = eval_set[0]
+    if not isinstance(eval_set, tuple) or len(eval_set) not in (2, 3):
+        raise ValueError(
+            "eval_set must be a tuple (X, y) or (X, y, sample_weight), got "
+            f"{type(eval_set).__name__}."
+        )
+    X, y, *weight = eval_set
+    return X, y, weight[0] if weight else None
 
 
 def divergence_cause(

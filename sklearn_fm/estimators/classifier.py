@@ -5,17 +5,17 @@ They know nothing of features or training.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin
-from sklearn.utils.metaestimators import available_if
 
 from ..solvers.problem import Task
-from .base import BaseFieldEstimator, Coding, learned, takes_steps
-from .inputs import Source, read_target
+from .attributes import learned, needs_steps
+from .base import BaseFieldEstimator, Coding
+from .bases import ClassifierMixin
 from .parameters import StrOptions, estimator
+from .sources import Source, read_target
 from .targets import Classes, check_labels
 
 __all__ = ["FieldClassifier"]
@@ -37,7 +37,7 @@ class FieldClassifier(ClassifierMixin, BaseFieldEstimator):
         Labels.
     """
 
-    class_weight: Any = None
+    class_weight: dict[Any, float] | Literal["balanced"] | None = None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "class_weight": [dict, StrOptions({"balanced"}), None]
@@ -75,10 +75,10 @@ class FieldClassifier(ClassifierMixin, BaseFieldEstimator):
         position = labels.encode(check_labels(y), weight)
         return position, weight * labels.weights[position.astype(np.intp)]
 
-    @available_if(takes_steps)
+    @needs_steps
     def partial_fit(
         self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
-    ) -> Any:
+    ) -> Self:
         """Take one pass over the rows at hand, from wherever the model stands.
 
         The first call fits the encoder and fixes classes, bins and scales. Later, new
@@ -100,7 +100,7 @@ class FieldClassifier(ClassifierMixin, BaseFieldEstimator):
 
         Returns
         -------
-        object
+        Self
             Itself.
 
         Raises

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,8 @@ class WithDraws(BaseFieldEstimator):
     n_epochs_ : int
         {inherited} Sweeps for "als" and "gibbs".
     posterior_ : Posterior or None
-        Draws of "gibbs"; `module_` has the weights of the last one.
+        Draws of "gibbs". Predictions are by all of them; `module_` has the weights of the last
+        one, and what is changed there changes no prediction.
     n_burn_ : int
         First sweeps that predictions leave out; 0 for other solvers.
     convergence_ : DataFrame or None
@@ -160,7 +161,7 @@ class DrawsRegressor(WithDraws, FieldRegressor):
         Values of an ordinal target; those of a squared loss are not levels, so None.
     """
 
-    loss: str = "squared"
+    loss: Literal["squared", "ordinal"] = "squared"
     noise_field: str | None = None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

@@ -10,19 +10,7 @@ from typing import Any
 
 from ..solvers.fitted import Fitted
 
-try:
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
-except ImportError:  # scikit-learn < 1.9 has no callbacks
-
-    class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Stand-in without any callbacks."""
-
-    def with_callbacks(method: Any) -> Any:
-        """Return the method as it is."""
-        return method
-
-
-__all__ = ["CallbackSupportMixin", "EpochEvents", "with_callbacks"]
+__all__ = ["EpochEvents"]
 
 
 class EpochEvents:

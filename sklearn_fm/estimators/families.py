@@ -5,12 +5,12 @@ Fitting and predicting are told in ``base``, ``classifier``, ``regressor`` and `
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import clone
 from sklearn.utils import Tags
 
 from ..data.array import FieldArray
@@ -78,7 +78,7 @@ class BilinearParameters:
         Number of fields over the width of the squeeze.
     """
 
-    bilinear: str = "interaction"
+    bilinear: Literal["all", "each", "interaction"] = "interaction"
     reduction: int = 3
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -109,7 +109,7 @@ class CrossParameters:
 
 
 @estimator
-class FMClassifier(WithDraws, FieldClassifier):
+class FMClassifier(PairParameters, BlockParameters, WithDraws, FieldClassifier):
     """Factorization machine for classification.
 
     raw(x) = bias + sum_s w_s x_s + sum_{f<g} <e_f, e_g>, where e_f = sum_{s in f} v_s x_s is the
@@ -140,11 +140,10 @@ class FMClassifier(WithDraws, FieldClassifier):
     """
 
     _model = FM
-    _groups = (PairParameters, BlockParameters)
 
 
 @estimator
-class FMRegressor(DrawsRegressor):
+class FMRegressor(PairParameters, BlockParameters, DrawsRegressor):
     """Factorization machine for regression.
 
     raw(x) = bias + sum_s w_s x_s + sum_{f<g} <e_f, e_g>, where e_f = sum_{s in f} v_s x_s is the
@@ -165,11 +164,10 @@ class FMRegressor(DrawsRegressor):
     """
 
     _model = FM
-    _groups = (PairParameters, BlockParameters)
 
 
 @estimator
-class DeepFMClassifier(FieldClassifier):
+class DeepFMClassifier(PairParameters, MLPParameters, FieldClassifier):
     """Factorization machine plus a multilayer perceptron, for classification.
 
     raw(x) = bias + sum_f w_f x_f + sum_{f<g} <e_f, e_g> + mlp(e_1 ... e_F); probability =
@@ -190,11 +188,10 @@ class DeepFMClassifier(FieldClassifier):
     """
 
     _model = DeepFM
-    _groups = (PairParameters, MLPParameters)
 
 
 @estimator
-class DeepFMRegressor(FieldRegressor):
+class DeepFMRegressor(PairParameters, MLPParameters, FieldRegressor):
     """Factorization machine plus a multilayer perceptron, for regression.
 
     raw(x) = bias + sum_f w_f x_f + sum_{f<g} <e_f, e_g> + mlp(e_1 ... e_F), for the target
@@ -215,11 +212,10 @@ class DeepFMRegressor(FieldRegressor):
     """
 
     _model = DeepFM
-    _groups = (PairParameters, MLPParameters)
 
 
 @estimator
-class MFRegressor(DrawsRegressor):
+class MFRegressor(MLPParameters, BlockParameters, UserItemParameters, DrawsRegressor):
     """Matrix factorization with biases, for ratings.
 
     raw(u, i) = bias + b_u + b_i + <p_u, q_i>, or an MLP of (p_u, q_i) in place of the dot
@@ -244,16 +240,14 @@ class MFRegressor(DrawsRegressor):
     """
 
     _model = MF
-    _groups = (MLPParameters, BlockParameters, UserItemParameters)
     _takes_sparse = False
+    _chooses = ("user", "item")
 
     embedding_dim: int = 32
     init_scale: float = 0.1
-    hidden_layer_sizes: tuple[int, ...] = ()
+    hidden_layer_sizes: Sequence[int] = ()
 
-    def _make_encoder(self) -> FieldEncoder:
-        if self.encoder is not None:
-            return clone(self.encoder)
+    def _default_encoder(self) -> FieldEncoder:
         return FieldEncoder(categorical=slice(None))
 
     def _select_columns(self, X: Any) -> Any:
@@ -366,7 +360,7 @@ class FFMRegressor(FieldRegressor):
 
 
 @estimator
-class FiBiNETClassifier(FieldClassifier):
+class FiBiNETClassifier(MLPParameters, BilinearParameters, FieldClassifier):
     """Feature importance and bilinear interaction network, for classification.
 
     raw(x) = bias + sum_s w_s x_s + MLP([B(e), B(a o e)]), where e are the embeddings of the fields,
@@ -390,11 +384,10 @@ class FiBiNETClassifier(FieldClassifier):
     """
 
     _model = FiBiNET
-    _groups = (MLPParameters, BilinearParameters)
 
 
 @estimator
-class FiBiNETRegressor(FieldRegressor):
+class FiBiNETRegressor(MLPParameters, BilinearParameters, FieldRegressor):
     """Feature importance and bilinear interaction network, for regression.
 
     raw(x) = bias + sum_s w_s x_s + MLP([B(e), B(a o e)]), where e are the embeddings of the fields,
@@ -417,11 +410,10 @@ class FiBiNETRegressor(FieldRegressor):
     """
 
     _model = FiBiNET
-    _groups = (MLPParameters, BilinearParameters)
 
 
 @estimator
-class DCNClassifier(FieldClassifier):
+class DCNClassifier(MLPParameters, CrossParameters, FieldClassifier):
     """Deep and cross network of the second version, for classification.
 
     raw(x) = bias + u' x_L + MLP(x_0), x_{l+1} = x_0 o (W_l x_l + b_l) + x_l, where x_0 are the
@@ -445,11 +437,10 @@ class DCNClassifier(FieldClassifier):
     """
 
     _model = DCN
-    _groups = (MLPParameters, CrossParameters)
 
 
 @estimator
-class DCNRegressor(FieldRegressor):
+class DCNRegressor(MLPParameters, CrossParameters, FieldRegressor):
     """Deep and cross network of the second version, for regression.
 
     raw(x) = bias + u' x_L + MLP(x_0), x_{l+1} = x_0 o (W_l x_l + b_l) + x_l, where x_0 are the
@@ -472,4 +463,3 @@ class DCNRegressor(FieldRegressor):
     """
 
     _model = DCN
-    _groups = (MLPParameters, CrossParameters)

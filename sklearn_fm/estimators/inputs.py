@@ -1,16 +1,15 @@
 """From what a user passes as X to encoded rows, the same way in fit and in predict.
 
-The columns themselves are encoded by ``encoding``; targets are the business of ``targets``.
+Tables on disk are opened by ``sources``, columns encoded by ``encoding``; targets are the business
+of ``targets``.
 """
 
 from __future__ import annotations
 
 import copy
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -21,141 +20,13 @@ from sklearn.utils.validation import validate_data
 from ..data.array import FieldArray
 from ..data.folder import FieldFolder
 from ..encoding.columns import check_array_table, check_frame
-from ..encoding.streaming import encode_to_folder, is_table_on_disk, read_chunks
 from ..encoding.tables import is_polars
 from ..schema import FieldSchema
+from .codes import numbered_columns, warn_of_merged, warn_of_unseen
 
-__all__ = ["Encoded", "Encoding", "Source", "check_X", "in_chunks", "open_source", "read_target"]
+__all__ = ["Encoded", "Encoding", "check_X"]
 
 Encoded: TypeAlias = Any  # FieldArray, FieldFolder or csr_array
-
-
-# -- where rows come from --------------------------------------------------------------------
-
-
-class Source(NamedTuple):
-    """Features, target and weights as they are to be checked."""
-
-    X: Any
-    y: Any
-    sample_weight: Any
-
-
-def in_chunks(X: Any, names: Sequence[str]) -> Iterator[Any]:
-    """Tables that make up X; X itself unless it is on disk.
-
-    Parameters
-    ----------
-    X : object
-        What a user passes to predict.
-    names : sequence of str
-        Columns of interest; others of a table on disk, such as the target, are not read.
-
-    Yields
-    ------
-    object
-        What `check_X` takes.
-    """
-    if isinstance(X, FieldFolder):
-        yield from X.chunks()
-    elif is_table_on_disk(X):
-        yield from read_chunks(X, columns=names)
-    else:
-        yield X
-
-
-def read_target(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any]:
-    """Target and weights of a table on disk or a folder as arrays; others as they are.
-
-    Parameters
-    ----------
-    X : object
-        What a user passes as features.
-    y : array-like or str
-        Target, or the name of its column.
-    sample_weight : array-like, str or None
-        Weights, or the name of their column.
-
-    Returns
-    -------
-    y, sample_weight
-    """
-    if isinstance(X, FieldFolder):
-        y = X.y if y is None else y
-        sample_weight = X.sample_weight if sample_weight is None else sample_weight
-    if not is_table_on_disk(X):
-        return y, sample_weight
-    named = [name for name in (y, sample_weight) if isinstance(name, str)]
-    parts = [[np.array(t[name]) for name in named] for t in read_chunks(X, columns=named)]
-    columns = dict(zip(named, map(np.concatenate, zip(*parts, strict=True)), strict=True))
-    return tuple(columns[name] if isinstance(name, str) else name for name in (y, sample_weight))  # type: ignore[return-value]
-
-
-def open_source(
-    source: Source,
-    scratch: ExitStack,
-    *,
-    name: str,
-    encoder: Callable[[], Any],
-    columns: Callable[[], list[str] | None],
-    grow: bool = False,
-) -> Source:
-    """A folder with its target and weights in place of a table on disk.
-
-    Parameters
-    ----------
-    source : Source
-        What a user passes. For a table on disk, y and sample_weight name columns; for a folder they
-        may be omitted.
-    scratch : ExitStack
-        With which everything that is written to disk vanishes.
-    name : str
-        Who asks, for messages.
-    encoder : callable
-        Gives what encodes a table on disk; None if the estimator was fitted on encoded rows.
-    columns : callable
-        Gives the columns of a table on disk to read; None for all but target and weights.
-    grow : bool, default=False
-        Whether the encoder learns categories that are new to it.
-
-    Returns
-    -------
-    Source
-
-    Raises
-    ------
-    ValueError
-        If columns are not named, or there is no encoder.
-    """
-    X, y, sample_weight = source
-    if is_table_on_disk(X):
-        if not isinstance(y, str) or not isinstance(sample_weight, (str, type(None))):
-            raise ValueError(
-                f"X={str(X)!r:.60} is taken for a table on disk, so y must be the name of the "
-                "target's column, and sample_weight that of the weights' or None; got "
-                f"y={str(y)!r:.60}."
-            )
-        encode_by = encoder()
-        if encode_by is None:
-            raise ValueError(
-                f"{name} was fitted on encoded rows, so a table on disk cannot "
-                "be encoded alike. Use encode_to_folder with the FieldEncoder of then."
-            )
-        folder = tempfile.TemporaryDirectory(prefix="sklearn_fm", ignore_cleanup_errors=True)
-        X = encode_to_folder(
-            X,
-            scratch.enter_context(folder),
-            encoder=encode_by,
-            columns=columns(),
-            target=y,
-            sample_weight=sample_weight,
-            grow=grow,
-        )
-        y = sample_weight = None
-    if isinstance(X, FieldFolder):
-        y = X.y if y is None else y
-        sample_weight = X.sample_weight if sample_weight is None else sample_weight
-    return Source(X, y, sample_weight)
 
 
 # -- checks ----------------------------------------------------------------------------------
@@ -204,8 +75,9 @@ def check_X(
     if is_frame:
         check_frame(X, estimator)
     if (is_frame and not as_sparse) or isinstance(X, FieldArray):
-        # Encoded rows show their fields by their schema, not by the features of fit.
-        if reset or not isinstance(X, FieldArray) or X.schema is None:
+        # Encoded rows show their fields by their schema, not by the features of fit; what is not
+        # encoded and should be is told by `Encoding.encode`, whatever its columns are called.
+        if reset or (encoding is not None and encoding.encoder is not None and is_frame):
             validate_data(estimator, X, reset=reset, skip_check_array=True)
         if not X.shape[0] or not X.shape[1]:
             what = "sample(s)" if not X.shape[0] else "feature(s)"
@@ -243,6 +115,16 @@ def _take_names(estimator: Any, folder: FieldFolder) -> None:
         estimator.feature_names_in_ = encoder.feature_names_in_
 
 
+def _named_as_in_fit(X: Any, encoder: Any) -> Any:
+    """A table with or without names as its encoder saw; that they differ has been said before."""
+    names = getattr(encoder, "feature_names_in_", None)
+    if names is not None and isinstance(X, np.ndarray):
+        return pd.DataFrame(X, columns=names)
+    if names is None and isinstance(X, pd.DataFrame):
+        return X.set_axis(range(X.shape[1]), axis=1)
+    return X
+
+
 # -- encoding --------------------------------------------------------------------------------
 
 
@@ -262,6 +144,8 @@ class Encoding:
         Whether X was a sparse matrix.
     past_sizes : frozenset
         Vocabulary sizes that the schema has had.
+    numbered : dict of int to int
+        Columns of X that look like codes without a schema, unless it was said what they are.
     """
 
     owner: str
@@ -269,6 +153,7 @@ class Encoding:
     encoder: Any = None
     is_sparse: bool = False
     past_sizes: frozenset[tuple[int, ...]] = field(default_factory=frozenset)
+    numbered: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         sizes = self.past_sizes | {self.schema.vocabulary_sizes}
@@ -283,6 +168,7 @@ class Encoding:
         *,
         schema: FieldSchema | None,
         make_encoder: Callable[[], Any],
+        says_nothing: bool = False,
         names: Any = None,
     ) -> tuple[Encoding, Encoded]:
         """Find out how to encode checked rows, and encode them.
@@ -299,6 +185,8 @@ class Encoding:
             Schema of codes that lost theirs.
         make_encoder : callable
             Gives an encoder to fit.
+        says_nothing : bool, default=False
+            Whether that encoder was told nothing about columns.
         names : sequence of str, default=None
             Names of the columns of a sparse matrix.
 
@@ -320,7 +208,9 @@ class Encoding:
             return cls(owner, schema), FieldArray(np.asarray(X), schema)
         encoder = make_encoder()
         encoded = encoder.fit_transform(X, sample_weight=weight)
-        return cls(owner, encoded.require_schema(), encoder), encoded
+        numbered = numbered_columns(X) if says_nothing else {}
+        warn_of_merged(encoder.schema_, numbered, X)
+        return cls(owner, encoder.schema_, encoder, numbered=numbered), encoded
 
     def grown(self, X: Any, weight: NDArray[np.float64]) -> tuple[Encoding, Encoded]:
         """Encode checked rows to go on with; categories new to a vocabulary get codes.
@@ -382,6 +272,8 @@ class Encoding:
             self._check_schema(X.schema)
             return X.under(self.schema)
         if self.encoder is not None:
+            warn_of_unseen(self.schema, self.numbered, X)
+            X = _named_as_in_fit(X, self.encoder)
             return self.encoder.transform(X).under(self.schema)
         try:
             return FieldArray(np.asarray(X), self.schema)
@@ -389,7 +281,7 @@ class Encoding:
             raise ValueError(
                 f"{self.owner} was fitted on encoded rows, and these are not rows of "
                 "that encoding. Transform them by the FieldEncoder used in fit (a Pipeline does "
-                f"so, except for an eval_set). {error}"
+                f"so, with X_val if its transform_input=['X_val']). {error}"
             ) from error
 
     def _check_schema(self, schema: FieldSchema) -> None:

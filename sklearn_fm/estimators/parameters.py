@@ -10,9 +10,9 @@ import inspect
 import re
 from typing import Any, TypeVar, dataclass_transform
 
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 
-__all__ = ["HasMethods", "Interval", "StrOptions", "estimator"]
+__all__ = ["Interval", "StrOptions", "estimator"]
 
 T = TypeVar("T")
 
@@ -23,9 +23,8 @@ def estimator(cls: type[T]) -> type[T]:
 
     The generated ``__init__`` assigns and does nothing else, which is scikit-learn's
     contract. Fields, their constraints and their documentation are inherited, so a shared
-    parameter is declared once; those of the classes in ``_groups`` are taken over as if they
-    were the class's own. In the docstring the marker ``{parameters}`` is replaced by
-    the entries of all bases and groups in the order of the signature, each completed by the
+    parameter is declared once. In the docstring the marker ``{parameters}`` is replaced by
+    the entries of all bases in the order of the signature, each completed by the
     default that the class really has, and ``{attributes}`` by those of the fitted attributes.
     An entry of a name that a base has documented replaces that, or adds to it after
     ``{inherited}``.
@@ -45,11 +44,10 @@ def estimator(cls: type[T]) -> type[T]:
     TypeError
         If a field is documented or constrained nowhere.
     """
-    _take_over_groups(cls)
     made: Any = dataclasses.dataclass(kw_only=True, eq=False, repr=False)(cls)
     made._own_constraints = made.__dict__.get("_parameter_constraints", {})
     constraints: dict[str, list[Any]] = {}
-    for source in _sources(made):
+    for source in reversed(made.__mro__):
         constraints.update(source.__dict__.get("_own_constraints", {}))
     made._parameter_constraints = constraints
     if made.__doc__ and "{parameters}" in made.__doc__:
@@ -65,30 +63,10 @@ def estimator(cls: type[T]) -> type[T]:
     return made
 
 
-def _take_over_groups(cls: type) -> None:
-    """Make the fields of a class's groups its own, unless it declares them itself."""
-    own = inspect.get_annotations(cls)
-    taken: dict[str, Any] = {}
-    for group in cls.__dict__.get("_groups", ()):
-        for field in dataclasses.fields(group):
-            taken[field.name] = field.type
-            if field.name not in own:
-                setattr(cls, field.name, field.default)
-    cls.__annotations__ = {**taken, **own}
-
-
-def _sources(cls: type) -> list[type]:
-    """All classes that declare parameters of a class, the most basic first."""
-    found: list[type] = []
-    for base in reversed(cls.__mro__):
-        found += [*base.__dict__.get("_groups", ()), base]
-    return found
-
-
 def _entries(cls: type, section: str) -> dict[str, str]:
-    """Entries of one docstring section by name, from all sources, the most basic first."""
+    """Entries of one docstring section by name, from all bases, the most basic first."""
     entries: dict[str, str] = {}
-    for base in _sources(cls):
+    for base in reversed(cls.__mro__):
         doc = inspect.cleandoc(base.__dict__.get("__doc__") or "")
         found = re.search(rf"{section}\n-+\n(.*?)(?=\n\n[A-Z][\w ]*\n-+\n|\Z)", doc, re.DOTALL)
         if found and "{" + section.lower() + "}" not in found.group(1):

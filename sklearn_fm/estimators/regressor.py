@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import RegressorMixin
-from sklearn.utils.metaestimators import available_if
 
 from ..solvers.problem import Task
-from .base import BaseFieldEstimator, Coding, learned, takes_steps
-from .inputs import Source, read_target
+from .attributes import learned, needs_steps
+from .base import BaseFieldEstimator, Coding
+from .bases import RegressorMixin
 from .parameters import estimator
+from .sources import Source, read_target
 from .targets import check_regression_target
 
 __all__ = ["FieldRegressor"]
@@ -100,8 +100,8 @@ class FieldRegressor(RegressorMixin, BaseFieldEstimator):
         self._checked_range(target[weight > 0])
         return target, weight
 
-    @available_if(takes_steps)
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+    @needs_steps
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Take one pass over the rows at hand, from wherever the model stands.
 
         The first call fits the encoder and fixes bins and scales, that of the target too.
@@ -120,7 +120,7 @@ class FieldRegressor(RegressorMixin, BaseFieldEstimator):
 
         Returns
         -------
-        object
+        Self
             Itself.
         """
         self._fit(Source(X, y, sample_weight), vars(self).get("_fitted"), one_pass=True)

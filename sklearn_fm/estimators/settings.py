@@ -1,18 +1,21 @@
-"""Parameters in groups, each declared, bounded and documented once.
+"""Parameters in groups, from which estimators inherit, each declared, bounded and documented once.
 
 What they do is told in ``solvers``, ``training`` and ``models``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
-from sklearn.base import BaseEstimator
+import numpy as np
 
+from ..encoding import FieldEncoder
 from ..layers.mlp import ACTIVATIONS
 from ..schema import FieldSchema
-from .parameters import HasMethods, Interval, StrOptions, estimator
+from .bases import BaseEstimator
+from .parameters import Interval, StrOptions, estimator
 
 __all__ = ["BlockParameters", "MLPParameters", "PairParameters", "SharedParameters"]
 
@@ -60,7 +63,7 @@ class SharedParameters(BaseEstimator):
         Ridge's alpha (for a target scaled to unit variance). "auto" starts at the number of
         fields of a row, with which the linear term has a standard deviation of 1 a
         priori. Mini-batch solvers halve it whenever the loss of rows to validate on stalls.
-        "lbfgs" chooses among multiples, from 4 down to 1/256, by the loss of the `eval_set`, of
+        "lbfgs" chooses among multiples, from 4 down to 1/256, by the loss of `X_val`, of
         rows held out, or else of 5 folds, unless `early_stopping` is False or less than 50 rows
         differ; and to it the weights of neighbouring bins of a number resemble each other, with a
         correlation of 0.9 a priori. `partial_fit` goes on with what a `fit` before came to.
@@ -92,8 +95,8 @@ class SharedParameters(BaseEstimator):
     early_stopping : bool or "auto"
         Whether to hold out rows and keep the weights of the epoch that is best on them.
         "auto" does so for mini-batch solvers and 1,000 rows or more. "lbfgs" always converges, and
-        uses these rows to choose the strength of priors. With an
-        `eval_set`, that is watched instead and nothing is held out: pass the latest
+        uses these rows to choose the strength of priors. With `X_val` in
+        `fit`, that is watched instead and nothing is held out: pass the latest
         rows where rows are ordered in time, for held-out rows are drawn at random.
     validation_fraction : float
         Share of the rows to hold out.
@@ -132,9 +135,10 @@ class SharedParameters(BaseEstimator):
     """
 
     embedding_dim: int = 16
-    solver: str = "auto"
+    #: All that some estimator takes: a checker of types lets no class widen what its base says.
+    solver: Literal["auto", "adagrad", "adam", "sgd", "ftrl", "lbfgs", "als", "gibbs"] = "auto"
     learning_rate: float | None = None
-    learning_rate_schedule: str = "constant"
+    learning_rate_schedule: Literal["constant", "one_cycle", "reduce_on_plateau"] = "constant"
     batch_size: int = 256
     max_epochs: int | Literal["auto"] = "auto"
     tol: float = 1e-4
@@ -152,14 +156,14 @@ class SharedParameters(BaseEstimator):
     patience: int = 3
     refit: bool = True
     warm_start: bool = False
-    encoder: Any = None
+    encoder: FieldEncoder | None = None
     schema: FieldSchema | None = None
     device: str = "auto"
     callbacks: list[Any] | None = None
     n_jobs: int | None = None
     deterministic: bool = True
     verbose: int = 0
-    random_state: Any = None
+    random_state: int | np.random.RandomState | None = None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "embedding_dim": [Interval(Integral, 1, None, closed="left")],
@@ -183,7 +187,7 @@ class SharedParameters(BaseEstimator):
         "patience": [Interval(Integral, 1, None, closed="left")],
         "refit": ["boolean"],
         "warm_start": ["boolean"],
-        "encoder": [None, HasMethods(["fit_transform", "transform"])],
+        "encoder": [None, FieldEncoder],
         "schema": [None, FieldSchema],
         "device": [str],
         "callbacks": [None, list],
@@ -233,8 +237,8 @@ class MLPParameters:
         Step size for the MLP and other weights outside the tables; not used by "lbfgs".
     """
 
-    hidden_layer_sizes: tuple[int, ...] = (128, 128)
-    activation: str = "relu"
+    hidden_layer_sizes: Sequence[int] = (128, 128)
+    activation: Literal["relu", "gelu", "silu", "tanh", "sigmoid"] = "relu"
     dropout: float = 0.0
     batch_norm: bool = False
     l2_dense: float | Literal["auto"] = "auto"
@@ -290,7 +294,7 @@ class BlockParameters:
     n_sweeps: int = 500
     n_burn: int | Literal["auto"] = "auto"
     thin: int | Literal["auto"] = "auto"
-    hyperprior: str = "half-t"
+    hyperprior: Literal["half-t", "wishart"] = "half-t"
     hyperprior_scale: float = 1.0
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TraceDisplay"]
 
-_CLOCKS = ("sweep", "epoch")
+_CLOCK = "epoch"
 _SCALE, _PENALTY = "scale_", "l2_"
 _TITLES = {
     "train_loss": "Training loss",
@@ -39,7 +39,7 @@ _QUIET, _BACKGROUND = "0.35", "0.75"  # shades of grey: for words, for lines wit
 
 
 class TraceDisplay:
-    """Traces of a fit, by sweep or by epoch.
+    """Traces of a fit, by epoch.
 
     For solver "gibbs" they tell whether the chain has converged: a trace that still climbs,
     or wanders slowly, asks for more sweeps. For other solvers they show where the
@@ -48,7 +48,7 @@ class TraceDisplay:
     Parameters
     ----------
     history : DataFrame
-        One row per sweep or epoch, as `history_` of an estimator.
+        One row per epoch, which is a sweep for "als" and "gibbs", as `history_` of an estimator.
     n_burn : int, default=0
         Sweeps at the start that predictions leave out, which are shaded.
     n_epochs : int or None, default=None
@@ -200,7 +200,7 @@ class TraceDisplay:
         history = self.history
         if not len(history):
             raise ValueError("The history has no rows: no epoch was finished, so none is drawn.")
-        there = [str(c) for c in history.select_dtypes("number") if c not in _CLOCKS]
+        there = [str(c) for c in history.select_dtypes("number") if c != _CLOCK]
         if columns is None:
             names = [c for c in _TITLES if c in there and history[c].notna().any()]
             scales = [c for c in there if c.startswith(_SCALE)]
@@ -217,8 +217,7 @@ class TraceDisplay:
     def _phases(self) -> Iterator[tuple[str, NDArray[np.float64], pd.DataFrame]]:
         """Stretches of the history that count epochs anew: name, epochs and rows."""
         history = self.history
-        clock = next((c for c in _CLOCKS if c in history), None)
-        time = history[clock].to_numpy(float) if clock else np.arange(1.0, len(history) + 1)
+        time = history[_CLOCK].to_numpy(float)
         if "phase" not in history:
             yield "", time, history
             return
@@ -277,7 +276,7 @@ class TraceDisplay:
             if rows[column].isna().all():
                 continue
             look: dict[str, Any] = (
-                {"marker": "."} if len(rows) <= _FEW_EPOCHS and "epoch" in rows else {}
+                {"marker": "."} if len(rows) <= _FEW_EPOCHS and not self.n_burn else {}
             )
             if phase == "refit":
                 look = {"linestyle": (0, (4, 2)), "alpha": 0.6}
@@ -333,9 +332,8 @@ class TraceDisplay:
     def _label_clock(self, ax: Axes) -> None:
         from matplotlib.ticker import MaxNLocator
 
-        name = next((c for c in _CLOCKS if c in self.history), "epoch").capitalize()
         left_out = f" (the first {self.n_burn}, shaded, are left out)" if self.n_burn else ""
-        ax.set_xlabel(name + left_out)
+        ax.set_xlabel(_CLOCK.capitalize() + left_out)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
 

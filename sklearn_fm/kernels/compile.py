@@ -22,7 +22,12 @@ from numba.extending import (
     unbox,
 )
 
+from . import HAS_KERNELS
+
 __all__ = ["COMPILE", "INLINE", "as_layout"]
+
+if not HAS_KERNELS:  # pointers and registers mean nothing to Python; what calls does without
+    raise ImportError("Kernels cannot be compiled while NUMBA_DISABLE_JIT is set; unset it.")
 
 #: Without "fastmath": it lets a sum depend on how a loop was unrolled, hence on how many columns a
 #: thread has.

@@ -14,19 +14,18 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 
 from ..models.contract import FieldModel
 from ..training.history import in_phase
 from ..training.threads import limit_threads
 from .blocks.preparing import (
     find_refusal,
-    format_record,
     in_order,
     read_module,
     table_of_blocks,
     write_module,
 )
+from .blocks.progress import Progress
 from .blocks.table import BlockTable
 from .fitted import Fitted, Outcome, fitted_module
 from .problem import Problem, mean_fields
@@ -246,8 +245,7 @@ class ALSSolver:
             return block_table
 
         def on_sweep(now: Descent) -> bool:
-            if options.verbose:
-                print(format_record(now.records[-1]))
+            progress.show(now.records[-1])
             if problem.on_epoch is None:
                 return False
             history = pd.DataFrame(now.records)
@@ -261,24 +259,23 @@ class ALSSolver:
             watch = problem.watch
             held_out = watch.rows, loss.encode(watch.target), watch.weight
         elif stops_early(problem, self.name):
-            parts = train_test_split(
-                np.arange(len(y)), test_size=options.validation_fraction, random_state=rng
-            )
-            rows, out = (np.sort(part) for part in parts)
+            rows, out = problem.hold_out(len(y), rng)
             held_out, can_refit = (problem.rows[out], y[out], weight[out]), options.refit
         if held_out is not None:
             watched = Watched(table_of_blocks(problem, held_out[0]), *held_out[1:])
-        found = descend(
-            table_at(problem.rows[rows], y[rows]),
-            weight[rows],
-            start,
-            [prior] * options.epochs("als"),
-            tol=options.tol,
-            watched=watched,
-            relaxed=relaxed if watched is not None else (),
-            patience=options.patience,
-            on_sweep=on_sweep,
-        )
+        n_sweeps = options.epochs("als")
+        with Progress(options.verbose, n_sweeps) as progress:
+            found = descend(
+                table_at(problem.rows[rows], y[rows]),
+                weight[rows],
+                start,
+                [prior] * n_sweeps,
+                tol=options.tol,
+                watched=watched,
+                relaxed=relaxed if watched is not None else (),
+                patience=options.patience,
+                on_sweep=on_sweep,
+            )
         history = pd.DataFrame(found.records)
         best, warning = found, None
         if can_refit and found.best_sweep and found.stopped_by is None:
@@ -293,8 +290,8 @@ class ALSSolver:
             history = in_phase(history, "fit")
         if best is found and not found.converged and found.stopped_by is None:
             warning = (
-                f"als did not converge in max_epochs={options.epochs('als')} sweeps. Raise max_epochs "
-                "or tol, or strengthen the priors."
+                f"als did not converge in max_epochs={n_sweeps} sweeps. Raise "
+                "max_epochs or tol, or strengthen the priors."
             )
         fitted = conclude(best, module, history, found.best_sweep)
         return Outcome(fitted, found.stopped_by or best.stopped_by, warning)

@@ -139,11 +139,12 @@ class Fitted:
             return vars(self)["_module"]
 
     def _keep(self, module: FieldModel) -> None:
-        """Hold a module whose memory the weights are views of."""
-        vars(self)["_module"] = module
-        self.weights.clear()
-        if module.bias.device.type == "cpu":
-            self.weights.update(_as_arrays(module))
+        """Hold a module whose memory the weights are views of, for threads that read all the time.
+
+        Weights from before stay what they are: another thread may be pickling them.
+        """
+        weights = _as_arrays(module) if module.bias.device.type == "cpu" else {}
+        vars(self).update(_module=module, weights=weights)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(vars(self))

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -125,7 +126,7 @@ class PriorPath:
         Priors
         """
         priors = self.start
-        others = [name for name in ("embedding", "dense") if name in self.plan.relaxed]
+        others: list[str] = [name for name in ("embedding", "dense") if name in self.plan.relaxed]
         if "linear" in self.plan.relaxed:
             priors = self._walk(["linear"], _OF_LINEAR, priors, linear_only=bool(others))
         if others and is_plain_fm(self.model):
@@ -166,12 +167,17 @@ class PriorPath:
     def _validate(self, priors: Priors, *, linear_only: bool) -> NDArray[np.float64]:
         """Fit all folds; return the weighted losses of all their validation rows."""
         began = time.perf_counter()
-        of_rows: list[NDArray[np.float64]] = []
+        of_rows: list[NDArray[Any]] = []
         train_loss = valid_loss = metric = total = 0.0
         for fold in self.folds:
             self.restart()
             self.model.load_state_dict(fold.linear, strict=False)
             losses: list[float] = []
+
+            def note(loss: float, losses: list[float] = losses) -> bool:
+                losses.append(loss)
+                return False
+
             minimize_lbfgs(
                 self.model,
                 self.loss,
@@ -179,14 +185,14 @@ class PriorPath:
                 priors,
                 max_iter=min(self.plan.max_epochs, _MAX_ITER),
                 tolerance=self.plan.tolerance,
-                report=lambda loss, losses=losses: losses.append(loss),
+                report=note,
                 linear_only=linear_only,
             )
             if linear_only:
                 names = ("bias", "linear.weight")
                 state = self.model.state_dict()
                 fold.linear = {name: state[name].clone() for name in names}
-                raw = linear_predictions(self.model, fold.valid)
+                raw: NDArray[Any] = linear_predictions(self.model, fold.valid)
             else:
                 raw = raw_predictions(self.model, fold.valid)
             batch = fold.valid.take(slice(None))

@@ -5,6 +5,7 @@ Plain values and arrays; nothing here computes. What came of it is in ``fitted``
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
@@ -12,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
 
 from ..data.array import FieldArray
 from ..data.folder import FieldFolder
@@ -241,6 +243,44 @@ class Problem:
     def mean_weight(self) -> float:
         """Mean weight of the rows that have one."""
         return float(self.weight.sum()) / np.count_nonzero(self.weight)
+
+    def hold_out(
+        self, n: int, rng: np.random.RandomState, strata: NDArray[Any] | None = None
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Positions of rows, or blocks of rows, to learn from, and of others to watch, in order.
+
+        Parameters
+        ----------
+        n : int
+            How many there are.
+        rng : RandomState
+            Draws those to watch.
+        strata : ndarray of shape (n,), default=None
+            Classes, held out in equal shares where there is room for all.
+
+        Returns
+        -------
+        rows, held_out : ndarray of int
+
+        Raises
+        ------
+        ValueError
+            If none would be left to learn from.
+        """
+        fraction = self.options.validation_fraction
+        n_out = math.ceil(n * fraction)
+        if n_out >= n:
+            raise ValueError(
+                f"early_stopping holds out validation_fraction={fraction:g} of the rows, which "
+                f"leaves none of {n} to learn from. Use early_stopping=False, or pass rows to "
+                "watch as X_val and y_val."
+            )
+        if strata is not None and len(np.unique(strata)) > min(n_out, n - n_out):
+            strata = None
+        rows, out = train_test_split(
+            np.arange(n), test_size=n_out, random_state=rng, stratify=strata
+        )
+        return np.sort(rows), np.sort(out)
 
     @property
     def is_on_disk(self) -> bool:

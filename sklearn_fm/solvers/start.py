@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 
 from ..models.contract import FieldModel
 from ..training.fitting import Plan, Trained
@@ -206,13 +205,8 @@ class Start:
             watch = problem.watch
             valid = make_rows(watch.rows, loss.encode(watch.target), watch.weight, **as_rows)
         elif plan.patience is not None:
-            train, held_out = train_test_split(
-                np.arange(rows.n_units),
-                test_size=problem.options.validation_fraction,
-                random_state=rng,
-                stratify=problem.task.strata(target) if rows.n_units == len(target) else None,
-            )
-            split = np.sort(train), np.sort(held_out)
+            strata = problem.task.strata(target) if rows.n_units == len(target) else None
+            split = problem.hold_out(rows.n_units, rng, strata)
 
         known = {
             "spec": spec,

@@ -188,8 +188,7 @@ class _LinearEngine:
         return torch.from_numpy(weights[0] + self.X @ weights[1])
 
     def pull(self, value: Tensor, raw: Tensor) -> list[NDArray[Any]]:
-        value.backward()
-        slope = raw.grad.numpy()
+        slope = torch.autograd.grad(value, raw)[0].numpy()
         return [slope.sum(axis=0), self.X_transposed @ slope]
 
 
@@ -216,10 +215,10 @@ class _FMEngine(_LinearEngine):
         return super().raw(weights[:2]) + torch.from_numpy(pairs)[:, None]
 
     def pull(self, value: Tensor, raw: Tensor) -> list[NDArray[Any]]:
-        gradients = super().pull(value, raw)
-        slope = raw.grad.numpy()
+        slope = torch.autograd.grad(value, raw)[0].numpy()
         of_sums = self.Z_transposed @ (slope * self._sums)
-        return [*gradients, of_sums - (self.squares_transposed @ slope) * self._V]
+        of_embeddings = of_sums - (self.squares_transposed @ slope) * self._V
+        return [slope.sum(axis=0), self.X_transposed @ slope, of_embeddings]
 
 
 def is_plain_fm(model: FieldModel) -> bool:

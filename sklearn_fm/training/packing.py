@@ -6,6 +6,7 @@ Parameters stay where a module's user looks for them: they become views of the a
 from __future__ import annotations
 
 import functools
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -34,8 +35,15 @@ _NO_STARTS = np.zeros(1, dtype=np.int64)
 _FEW_COLUMNS = 8  # too few to share them out among threads evenly
 
 
-#: Array of each packed model.
-_PACKED: WeakKeyDictionary[FieldModel, tuple[Layout, NDArray[np.float32]]] = WeakKeyDictionary()
+class _Packed(NamedTuple):
+    """A model's array, and where in memory its parameters were put as views of it."""
+
+    layout: Layout
+    table: NDArray[np.float32]
+    places: list[Any]
+
+
+_PACKED: WeakKeyDictionary[FieldModel, _Packed] = WeakKeyDictionary()
 
 
 def pack(model: FieldModel, solver: str = "none") -> tuple[Layout, NDArray[np.float32]]:
@@ -76,8 +84,10 @@ def pack(model: FieldModel, solver: str = "none") -> tuple[Layout, NDArray[np.fl
     for parameter, view in views.items():
         view.copy_(parameter.data)
         parameter.data = view
-    _PACKED[model] = layout, table.numpy()
-    return _PACKED[model]
+    places = [_place_of(parameter) for parameter in _packable(model)]
+    packed = layout, table.numpy()
+    _PACKED[model] = _Packed(*packed, places)
+    return packed
 
 
 def can_pack(model: FieldModel) -> bool:
@@ -98,7 +108,7 @@ def can_pack(model: FieldModel) -> bool:
 
 
 def find_packed(model: FieldModel) -> tuple[Layout, NDArray[np.float32]] | None:
-    """Array that the model's parameters are views of, if there is one.
+    """Array that the model's tables and bias are views of, if there is one.
 
     Parameters
     ----------
@@ -111,9 +121,22 @@ def find_packed(model: FieldModel) -> tuple[Layout, NDArray[np.float32]] | None:
         As `pack` gives them.
     """
     packed = _PACKED.get(model)
-    if packed is None or model.embedding.weight.data_ptr() != packed[1].ctypes.data:
-        return None  # since moved, copied or cast
-    return packed
+    if packed is None:
+        return None
+    for parameter, place in zip(_packable(model), packed.places, strict=True):
+        if _place_of(parameter) != place:
+            return None  # since moved, copied, cast, or replaced by its user
+    return packed.layout, packed.table
+
+
+def _packable(model: FieldModel) -> list[torch.nn.Parameter]:
+    """Parameters that are laid out together."""
+    return [*model.sparse_tables().values(), model.bias]
+
+
+def _place_of(parameter: torch.Tensor) -> Any:
+    """What tells whether two tensors are one stretch of memory, read in one way."""
+    return parameter.data_ptr(), parameter.shape, parameter.stride()
 
 
 def fields_of(model: FieldModel) -> Fields:

@@ -43,7 +43,7 @@ def stopped_early():
 def make_history(n_fields=2, n_sweeps=30):
     """History of a chain that starts far away."""
     sweep = np.arange(1, n_sweeps + 1)
-    history = {"sweep": sweep, "train_loss": 100.0 * (sweep == 1) + 1 + sweep % 2 / 10}
+    history = {"epoch": sweep, "train_loss": 100.0 * (sweep == 1) + 1 + sweep % 2 / 10}
     scales = {f"scale_f{f}": np.full(n_sweeps, 10.0**-f) + sweep / 1e9 for f in range(n_fields)}
     return pd.DataFrame(history | scales)
 
@@ -60,7 +60,7 @@ def test_lines_are_the_history(sampled):
     scales = {f"scale_{name}" for name in ("user", "item")}
     assert set(display.lines_) == {"train_loss", "noise_precision", *scales}
     for column, (line,) in display.lines_.items():
-        assert np.array_equal(line.get_xdata(), sampled.history_["sweep"])
+        assert np.array_equal(line.get_xdata(), sampled.history_["epoch"])
         assert np.array_equal(line.get_ydata(), sampled.history_[column])
     assert display.axes_.shape == (3,)
     assert list(display.figure_.axes) == list(display.axes_)
@@ -69,7 +69,7 @@ def test_lines_are_the_history(sampled):
     ]
     assert display.axes_[2].get_yscale() == "log"
     assert sorted(names_in_legend(display.axes_[2])) == ["item", "user"]
-    assert display.axes_[2].get_xlabel().startswith("Sweep")
+    assert display.axes_[2].get_xlabel().startswith("Epoch")
     assert display.best_epoch_ is None
     display.figure_.canvas.draw()
 
@@ -133,7 +133,7 @@ def test_field_names_are_taken_by_the_letter():
     """matplotlib leaves out names that begin with _, and reads $ as mathematics."""
     history = make_history(0)
     for name in ("_id", "a_$b$c^", "x" * 40):
-        history[f"scale_{name}"] = 1 + history["sweep"]
+        history[f"scale_{name}"] = 1 + history["epoch"]
     display = TraceDisplay(history=history).plot()
     assert names_in_legend(display.axes_[1]) == ["_id", "a_$b$c^", "x" * 23 + "…"]
     display.figure_.canvas.draw()
@@ -262,8 +262,8 @@ def test_not_ours():
 def test_unknown_columns(sampled):
     with pytest.raises(ValueError, match=r"asks for 'valid_loss', which is no .* \['train_loss', "):
         TraceDisplay.from_estimator(sampled, columns=["train_loss", "valid_loss"])
-    with pytest.raises(ValueError, match="asks for 'sweep', which is no trace"):
-        TraceDisplay.from_estimator(sampled, columns="sweep")
+    with pytest.raises(ValueError, match="asks for 'epoch', which is no trace"):
+        TraceDisplay.from_estimator(sampled, columns="epoch")
     with pytest.raises(ValueError, match="asks for nothing"):
         TraceDisplay.from_estimator(sampled, columns=[])
 

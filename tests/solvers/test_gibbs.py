@@ -335,7 +335,7 @@ def test_which_sweeps_are_kept():
         assert_array_equal(draw.tables, wanted.tables)
         assert_array_equal(draw.covariances, wanted.covariances)
         assert draw.values.keys() == wanted.values.keys()
-    assert [record["sweep"] for record in run.records] == list(range(1, 24))
+    assert [record["epoch"] for record in run.records] == list(range(1, 24))
     assert told == run.records
     assert chain.n_sweeps == 23
     assert run.probes.shape == (23, 12)
@@ -358,13 +358,13 @@ def test_draws_are_thinned_to_the_memory(monkeypatch):
 def test_stopping():
     """By a callback, or Ctrl-C; something is kept even if all sweeps were to be burnt."""
     stopped = sample(
-        make_chain(), Schedule(50, on_sweep=lambda r: r["sweep"] == 7), np.random.default_rng(0)
+        make_chain(), Schedule(50, on_sweep=lambda r: r["epoch"] == 7), np.random.default_rng(0)
     )
     assert len(stopped.draws) == len(stopped.records) == 7
     assert stopped.stopped_by is None
 
     def interrupt(record):
-        if record["sweep"] == 3:
+        if record["epoch"] == 3:
             raise KeyboardInterrupt
 
     plan = Schedule(50, n_burn=20, on_sweep=interrupt)

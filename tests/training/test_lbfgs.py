@@ -14,8 +14,8 @@ from sklearn_fm.models import FM, DeepFM
 from sklearn_fm.solvers.merging import merge_equal_rows
 from sklearn_fm.training.full_batch import minimize_lbfgs
 from sklearn_fm.training.loading import make_rows
-from sklearn_fm.training.priors import Priors
 from sklearn_fm.training.losses import BinaryLogLoss, MultinomialLogLoss, SquaredError
+from sklearn_fm.training.priors import Priors
 
 CODES = FieldSchema.from_sizes([4, 3])
 MIXED = FieldSchema.from_sizes([4, 1, 3])

@@ -20,7 +20,6 @@ from .table import BlockTable, make_block_table
 
 __all__ = [
     "find_refusal",
-    "format_record",
     "in_order",
     "read_module",
     "table_of_blocks",
@@ -163,18 +162,3 @@ def write_module(
         if n_outputs > 1:
             own = np.repeat(np.eye(n_outputs), D - 1, axis=0)
             cast(torch.Tensor, module.pairwise_weight).copy_(torch.from_numpy(own))
-
-
-def format_record(record: dict[str, float]) -> str:
-    """A record of the history in one line.
-
-    Parameters
-    ----------
-    record : dict of str to float
-        Figures by name.
-
-    Returns
-    -------
-    str
-    """
-    return "  ".join(f"{name} {value:.6g}" for name, value in record.items())

@@ -175,7 +175,7 @@ def sample(chain: Chain, plan: Schedule, rng: np.random.Generator) -> Run:
                 chain.sweep(rng)
             except np.linalg.LinAlgError:
                 raise FloatingPointError(_DIVERGED) from None
-            record = {"sweep": sweep + 1, **chain.record()}
+            record = {"epoch": sweep + 1, **chain.record()}
             if not np.isfinite(record["train_loss"]):
                 raise FloatingPointError(_DIVERGED)
             probes.append(chain.likelihood.raw(chain.block_tables)[rows].ravel())

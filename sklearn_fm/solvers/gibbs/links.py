@@ -24,9 +24,8 @@ from .likelihoods import (
     OrdinalProbit,
     Probit,
 )
-from .posterior import (
-    Posterior,
-    Raw,
+from .posterior import Posterior, Raw
+from .predictive import (
     multinomial_probabilities,
     normal_quantiles,
     ordinal_probabilities,

@@ -1,6 +1,7 @@
-"""Draws from a posterior, and the predictive distributions that they make.
+"""Draws from a posterior, and raw predictions by each of them.
 
-Memory is bounded: by the draws kept while sampling, and by predicting rows in pieces.
+Memory is bounded: by the draws kept while sampling, and by predicting rows in pieces. What
+distributions raw predictions make is told in ``predictive``.
 """
 
 from __future__ import annotations
@@ -11,27 +12,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri, roots_hermitenorm
 
 from ...data.array import FieldArray
 from ...kernels import HAS_KERNELS
 from ...schema import FieldSchema
 from ..blocks.design import Design
 
-__all__ = [
-    "DRAWS_MEMORY",
-    "Draw",
-    "Posterior",
-    "Raw",
-    "multinomial_probabilities",
-    "normal_quantiles",
-]
-__all__ += ["ordinal_probabilities", "prior_of_index", "probit_probabilities"]
+__all__ = ["DRAWS_MEMORY", "Draw", "Posterior", "Raw", "prior_of_index"]
 
 DRAWS_MEMORY = 2**29  # bytes for the draws of a fit
-_PIECE_NUMBERS = 2**22  # raw predictions at a time
-_NODES, _NODE_WEIGHTS = roots_hermitenorm(20)
-_NODE_WEIGHTS = _NODE_WEIGHTS / _NODE_WEIGHTS.sum()
+_PIECE_NUMBERS = 2**22  # raw predictions, or entries of rows, at a time
 
 
 class Draw(NamedTuple):
@@ -237,16 +227,18 @@ class Posterior:
         """
         n_draws, n_outputs = self.tables.shape[:2]
         n_rows = encoded.shape[0]
-        size = max(_PIECE_NUMBERS // (n_draws * n_outputs), 1)
+        entries = n_rows * self.schema.n_slots if isinstance(encoded, FieldArray) else encoded.nnz
+        per_row = max(n_draws * n_outputs, entries // max(n_rows, 1))
+        size = max(_PIECE_NUMBERS // per_row, 1)
         workers = _workers(n_threads, n_rows * n_draws)
         for first in range(0, n_rows, size):
             rows = slice(first, min(first + size, n_rows))
-            entries = self._entries(encoded[rows])
+            some = self._entries(encoded[rows])
             shape = (n_outputs, rows.stop - rows.start, n_draws)
             mean, variance = np.empty(shape), np.empty(shape)
             for c in range(n_outputs):
                 args = (self.tables[:, c], self.covariances[:, c], self.values["bias"][:, c])
-                _read(entries, self.n_blocks, *args, mean[c], variance[c], workers, n_threads)
+                _read(some, self.n_blocks, *args, mean[c], variance[c], workers, n_threads)
             yield Raw(rows, np.moveaxis(mean, 0, 2), np.moveaxis(variance, 0, 2), self.values)
 
     def _entries(self, encoded: Any) -> _Entries:
@@ -363,102 +355,3 @@ def _read_slowly(
                 of_j = covariances[:, where[j] - n_blocks].astype(np.float64)
                 trace = (of_i[:, :-1, :-1] * of_j[:, :-1, :-1]).sum(axis=(1, 2))
                 variance[row] += (x[own][i] * x[own][j]) ** 2 * trace
-
-
-def probit_probabilities(raw: Raw) -> NDArray[np.float64]:
-    """Probability of class 1, averaged over draws.
-
-    Parameters
-    ----------
-    raw : Raw
-        Raw predictions of one output.
-
-    Returns
-    -------
-    ndarray of shape (n_rows,)
-    """
-    return ndtr(raw.mean[:, :, 0] / np.sqrt(1 + raw.variance[:, :, 0])).mean(axis=1)
-
-
-def multinomial_probabilities(raw: Raw) -> NDArray[np.float64]:
-    """Probabilities that each latent target is the largest, averaged over draws.
-
-    P(c) = E_u[prod_{j != c} Phi((raw_c + s_c u - raw_j) / s_j)], u ~ N(0, 1), s^2 = 1 + variance,
-    by Gauss-Hermite quadrature.
-
-    Parameters
-    ----------
-    raw : Raw
-        Raw predictions of one output per class.
-
-    Returns
-    -------
-    ndarray of shape (n_rows, n_classes)
-    """
-    n_classes = raw.mean.shape[2]
-    deviation = np.sqrt(1 + raw.variance)
-    p = np.zeros((len(raw.mean), n_classes))
-    for c in range(n_classes):
-        for node, weight in zip(_NODES, _NODE_WEIGHTS, strict=True):
-            at = raw.mean[:, :, c] + node * deviation[:, :, c]
-            product = np.ones_like(at)
-            for j in range(n_classes):
-                if j != c:
-                    product *= ndtr((at - raw.mean[:, :, j]) / deviation[:, :, j])
-            p[:, c] += weight * product.mean(axis=1)
-    return p / p.sum(axis=1, keepdims=True)
-
-
-def ordinal_probabilities(raw: Raw, cuts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Probabilities of the levels, averaged over draws.
-
-    Parameters
-    ----------
-    raw : Raw
-        Raw predictions of one output.
-    cuts : ndarray of shape (n_draws, n_levels - 1)
-        Cut points.
-
-    Returns
-    -------
-    ndarray of shape (n_rows, n_levels)
-    """
-    deviation = np.sqrt(1 + raw.variance[:, :, 0])
-    below = [
-        ndtr((cuts[:, j] - raw.mean[:, :, 0]) / deviation).mean(axis=1)
-        for j in range(cuts.shape[1])
-    ]
-    edges = np.column_stack([np.zeros(len(deviation)), *below, np.ones(len(deviation))])
-    return np.diff(edges, axis=1)
-
-
-def normal_quantiles(
-    mean: NDArray[np.float64], deviation: NDArray[np.float64], level: float
-) -> NDArray[np.float64]:
-    """Quantiles of equal mixtures of normal distributions.
-
-    Parameters
-    ----------
-    mean, deviation : ndarray of shape (n_rows, n_draws)
-        Of the parts.
-    level : float
-        Probability below the quantile.
-
-    Returns
-    -------
-    ndarray of shape (n_rows,)
-    """
-    center = mean.mean(axis=1)
-    spread = np.sqrt((deviation**2).mean(axis=1) + mean.var(axis=1))
-    out = center + ndtri(level) * spread
-    if HAS_KERNELS:
-        from ...kernels.blocks.draws import mixture_quantiles
-
-        mixture_quantiles(mean, deviation, level, out)
-        return out
-    low, high = out - 20 * spread, out + 20 * spread
-    for _ in range(60):
-        middle = (low + high) / 2
-        above = ndtr((middle[:, None] - mean) / deviation).mean(axis=1) > level
-        low, high = np.where(above, low, middle), np.where(above, middle, high)
-    return (low + high) / 2

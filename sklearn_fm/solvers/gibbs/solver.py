@@ -19,12 +19,12 @@ from ...training.threads import limit_threads
 from ..blocks.design import Design
 from ..blocks.preparing import (
     find_refusal,
-    format_record,
     in_order,
     read_module,
     table_of_blocks,
     write_module,
 )
+from ..blocks.progress import Progress
 from ..fitted import Draws, Fitted, Outcome, fitted_module
 from ..problem import ModelSpec, Options, Problem, mean_fields
 from ..start import StartValues, check_tables
@@ -141,18 +141,19 @@ class _Sampling:
             thin=None if options.thin == "auto" else options.thin,
             on_sweep=self._on_sweep,
         )
-        run = sample(self.chain, schedule, self.generator)
+        with Progress(options.verbose, options.n_sweeps) as self.progress:
+            run = sample(self.chain, schedule, self.generator)
         if run.stopped_by is not None and not run.records:
             raise run.stopped_by  # before anything was drawn
         draws = self._collect(run)
-        history, probes, makeshift = pd.DataFrame(run.records), run.probes, run.makeshift
+        history, probes, makeshift = _history(run.records), run.probes, run.makeshift
         if goes_on:
             assert past is not None
             if not past.chain["makeshift"]:  # real draws stay, and need no makeshift one
                 draws = past.posterior if makeshift else past.posterior.extended(draws)
                 makeshift = False
             probes = np.concatenate([past.chain["probes"], probes])
-            history["sweep"] += len(history_before)
+            history["epoch"] += len(history_before)
             history = pd.concat([history_before, history], ignore_index=True)
         burnt = burnt if goes_on else burn
         convergence = _convergence(history, probes, burnt)
@@ -169,8 +170,7 @@ class _Sampling:
         return Posterior.of_draws(run.draws, self.design, self.schema, pair_slots=self.pair_slots)
 
     def _on_sweep(self, record: dict[str, float]) -> bool:
-        if self.problem.options.verbose:
-            print(format_record(record))
+        self.progress.show(record)
         if self.problem.on_epoch is None:
             return False
         draw = self.chain.draw()
@@ -178,9 +178,7 @@ class _Sampling:
         def so_far() -> Fitted:
             now = self._collect(Run(draws=[draw]))
             nothing = _convergence(pd.DataFrame(), np.empty((0, 0)), 0)
-            return self._fitted(
-                now, pd.DataFrame([record]), convergence=nothing, n_burn=0, chain={}
-            )
+            return self._fitted(now, _history([record]), convergence=nothing, n_burn=0, chain={})
 
         return self.problem.on_epoch(so_far)
 
@@ -371,6 +369,13 @@ def _load_chain(
         block_table.write(np.where(np.isnan(known), drawn, known))
 
 
+def _history(records: list[dict[str, float]]) -> pd.DataFrame:
+    """Rows of the history, columns in the order that all solvers have, the scales after them."""
+    history = pd.DataFrame(records)
+    history.insert(1, "phase", "fit")
+    return history[sorted(history, key=lambda name: str(name).startswith("scale_"))]
+
+
 def _convergence(history: pd.DataFrame, probes: NDArray[np.float64], n_burn: int) -> pd.DataFrame:
     """Split R-hat and effective sample size of what is watched; empty after too few sweeps."""
     watched = [c for c in ("train_loss", "noise_precision") if c in history]
@@ -395,7 +400,7 @@ def _complaint(convergence: pd.DataFrame, n_sweeps: int, n_burn: int) -> str | N
             "converged; take some hundred."
         )
     r_hat = convergence["r_hat"]["predictions"]
-    if r_hat <= _MOST_R_HAT:
+    if round(r_hat, 2) <= _MOST_R_HAT:  # two digits are all that it is known to, and shown with
         return None
     ratio = min((r_hat**2 - 1) / (_MOST_R_HAT**2 - 1), _MOST_MORE + 1.0)
     more = max(math.ceil((ratio - 1) * n_kept / 10) * 10, 10)

@@ -1,0 +1,149 @@
+"""Type hints tell a user's checker what is right and what is not, through the lazy imports too.
+
+The package's own code is checked by mypy alone, with the settings of pyproject.toml.
+"""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sklearn_fm
+
+ROOT = Path(sklearn_fm.__file__).parent
+
+# What every user has to write: scikit-learn has no hints. torch is left out to save half a minute.
+SETTINGS = """
+[mypy]
+strict = true
+[mypy-sklearn.*]
+ignore_missing_imports = true
+[mypy-torch.*]
+follow_imports = skip
+"""
+
+SCRIPT = """
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.pipeline import make_pipeline
+
+from sklearn_fm import (
+    BagField,
+    CategoryField,
+    DateField,
+    DeepFMClassifier,
+    FieldArray,
+    FieldEncoder,
+    FieldFolder,
+    FieldSchema,
+    FMClassifier,
+    FMRegressor,
+    MFRegressor,
+    NumberField,
+    encode_to_folder,
+)
+from sklearn_fm.estimators.families import DCNRegressor
+from sklearn_fm.models.fm import FM
+
+X = pd.DataFrame({"user": ["ann", "bob"] * 20, "tags": ["a|b", "b"] * 20})
+y = np.arange(40) % 2
+encoder = FieldEncoder(
+    fields={
+        "tags": BagField(separator="|"),
+        "user": CategoryField(min_frequency=2),
+        "when": DateField(),
+        "age": NumberField(scaler="log"),
+    },
+    n_bins=10,
+)
+codes: FieldArray = encoder.fit_transform(X)
+schema: FieldSchema = encoder.schema_
+size: int = schema.table_size
+indices: NDArray[np.int32] = codes[:10].indices
+model = FMClassifier(solver="adagrad", embedding_dim=8, max_epochs=2, encoder=encoder)
+p: NDArray[np.float64] = model.fit(X, y).predict_proba(X)
+again: FMClassifier = model.partial_fit(X, y, classes=[0, 1]).set_params(n_jobs=2)
+deep = DeepFMClassifier(hidden_layer_sizes=[8, 4], activation="relu", dropout=0.1, schema=schema)
+deep.set_fit_request(X_val=True, y_val=True).fit(codes, y, X_val=codes, y_val=y)
+deep.fit(X, y, None, (X, y))
+rated = MFRegressor(solver="gibbs", n_sweeps=20, y_range=(0.0, 1.0), user="user", item=1)
+mean, std = rated.fit(X, y).predict(X, return_std=True)
+cross = DCNRegressor(l2_linear="auto", l2_embedding=0.5, early_stopping="auto", random_state=0)
+accuracy: float = model.score(X, y)
+epochs = [model.n_epochs_, cross.fit(X, y).history_, model.classes_, rated.module_]
+folder: FieldFolder = encode_to_folder("clicks/", "encoded/", target="label")
+pipeline = make_pipeline(FieldEncoder(), FMRegressor(loss="ordinal"))
+module = FM(FieldSchema.from_sizes([1000, 500, 1]), embedding_dim=16)
+"""
+
+# A mistake a line, and what a checker must say of it.
+MISTAKES = {
+    "from sklearn_fm import FMClasifier": "no attribute",
+    "FMClassifier(solver='gibs')": "gibs",
+    "DCNRegressor(solver='gibs')": "gibs",
+    "FMClassifier(embeding_dim=8)": "embeding_dim",
+    "FMClassifier(embedding_dim='8')": "embedding_dim",
+    "FMClassifier(8)": "positional",
+    "FMClassifier(y_range=(0, 1))": "y_range",
+    "DCNRegressor(n_sweeps=9)": "n_sweeps",
+    "DeepFMClassifier(hidden_layer_sizes=8)": "hidden_layer_sizes",
+    "DeepFMClassifier(activation='step')": "step",
+    "FMRegressor(loss='huber')": "huber",
+    "FMClassifier(encoder='bins')": "FieldEncoder",
+    "MFRegressor(user=1.5)": "user",
+    "FieldEncoder(bins=3)": "bins",
+    "BagField(sep='|')": "sep",
+    "FMRegressor().predict_proba(X)": "predict_proba",
+    "FMClassifier().fit()": "Missing positional",
+    "FMClassifier().fit(X, y).predict_probba(X)": "predict_probba",
+    "FMClassifier().fit(X, y, X_vall=X)": "X_vall",
+    "FMClassifier().set_params(solver='als').fitt(X, y)": "fitt",
+    "FieldEncoder().fit_transform(X).indises": "indises",
+    "name: str = schema.table_size": "Incompatible types",
+    "FM(schema, embedding_dim='16')": "embedding_dim",
+}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """What mypy says of each line of the script and of the mistakes after it."""
+    pytest.importorskip("mypy")
+    folder = tmp_path_factory.mktemp("typed")
+    (folder / "mypy.ini").write_text(SETTINGS)
+    (folder / "script.py").write_text("\n".join([SCRIPT, *MISTAKES]))
+    command = [sys.executable, "-m", "mypy", "--config-file", "mypy.ini", "script.py"]
+    environment = {**os.environ, "MYPYPATH": str(ROOT.parent)}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    lines = [line.split(":", 3) for line in done.stdout.splitlines() if ": error:" in line]
+    return {int(number): message for _, number, _, message in lines}
+
+
+def test_what_is_right_passes(found):
+    """Names from the package were `Any`, those from their module lacked arguments."""
+    n_lines = SCRIPT.count("\n") + 1
+    assert {line: text for line, text in found.items() if line <= n_lines} == {}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_what_is_wrong_is_found(found, mistake):
+    line = SCRIPT.count("\n") + 2 + list(MISTAKES).index(mistake)
+    assert MISTAKES[mistake] in found.get(line, "")
+
+
+def test_checkers_see_the_names_of_the_package():
+    """Those imported for them alone are those that are found when they are asked for."""
+    (block,) = [
+        node
+        for node in ast.parse((ROOT / "__init__.py").read_text()).body
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name)
+    ]
+    seen = {alias.asname for node in block.body for alias in node.names}
+    assert seen == {*sklearn_fm._HOME, None}  # None for all estimators, by a star
+    assert (ROOT / "py.typed").is_file()
