@@ -75,11 +75,10 @@ def same(a, b, table=X):
 # -- early stopping ----------------------------------
 
 
-@pytest.mark.parametrize("solver", ["adagrad", "lbfgs"])
-def test_best_epoch_is_restored(solver):
+def test_best_epoch_is_restored():
     """The loss of the final model on the watched rows is the least in the history."""
     model = FMClassifier(
-        solver=solver,
+        solver="adagrad",
         l2_linear=0,
         l2_embedding=0,
         learning_rate=0.5,
@@ -186,6 +185,7 @@ def test_history(solver):
     if solver == "lbfgs":
         model.set_params(max_epochs=300)
     history = model.fit(X, RAW, eval_set=(VALID[0], VALID[2])).history_
+    history = history[history.phase != "search"]
     assert isinstance(history, pd.DataFrame)
     wanted = ["epoch", "train_loss", "valid_loss", "valid_rmse", "seconds", "learning_rate"]
     assert [name for name in history if name != "phase"][: len(wanted)] == wanted
@@ -211,7 +211,7 @@ def test_verbose(solver, capsys):
     assert lines[0].split()[0] == "epoch"
     assert "train_loss" in lines[0].split()
     assert len(lines) == len(model.history_) + 1
-    assert lines[-1].split()[0] == str(len(model.history_))
+    assert lines[-1].split()[0] == str(model.history_.epoch.iloc[-1])
     FMRegressor(**params, verbose=2).fit(X, RAW)
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -604,8 +604,9 @@ def test_multiclass(cls, solver):
 
 def test_auto_solver():
     """L-BFGS for small data, unless a parameter asks for batches."""
-    assert FMRegressor(max_epochs=300, random_state=0).fit(X, RAW).solver_ == "lbfgs"
+    assert FMRegressor(random_state=0).fit(X, RAW).solver_ == "lbfgs"
     for params in (
+        {"max_epochs": 3},
         {"learning_rate": 0.1},
         {"early_stopping": True},
         {"gradient_clip": 1.0},
@@ -613,7 +614,8 @@ def test_auto_solver():
         {"learning_rate_schedule": "one_cycle"},
         {"callbacks": [Callback()]},
     ):
-        assert FMRegressor(max_epochs=1, **params).fit(X, RAW).solver_ == "adagrad", params
+        model = FMRegressor(**{"max_epochs": 1, **params}).fit(X, RAW)
+        assert model.solver_ == "adagrad", params
     deep = DeepFMRegressor(max_epochs=1, dropout=0.1).fit(X, RAW)
     assert deep.solver_ == "adagrad"
     many = np.zeros((5001, 1), dtype=int)
@@ -928,7 +930,9 @@ def test_scale_of_weights_and_priors_cancels(solver):
 @pytest.mark.parametrize("solver", ["adagrad", "lbfgs"])
 def test_offset_of_the_target(solver):
     """float32 cannot tell 1e9 from 1e9 + 1, so the target is centred before."""
-    params = {**BATCHED, "solver": solver, "max_epochs": 400 if solver == "lbfgs" else 5}
+    params = {**BATCHED, "solver": solver}
+    if solver == "lbfgs":
+        params.update(max_epochs=1000, tol=1e-6)
     a, b = FMRegressor(**params).fit(X, RAW), FMRegressor(**params).fit(X, RAW + 1e9)
     assert np.abs(a.predict(X) - (b.predict(X) - 1e9)).max() < 1e-3
 

@@ -151,7 +151,7 @@ def train_lbfgs(
     # A precision that is given means what LogisticRegression's does; one that is left to us
     # takes neighbouring bins for alike.
     priors = Priors(options.l2_linear, options.l2_embedding, options.l2_dense, plan.relaxed)
-    search, phase = [], "fit"
+    search, phase, max_iter = [], "fit", plan.max_epochs
     if folds and plan.relaxed and plan.max_epochs:
         path = PriorPath(model, loss, folds, priors, plan, restart)
         search, phase = path.records, "refit"
@@ -160,14 +160,15 @@ def train_lbfgs(
         except KeyboardInterrupt as stop:
             return Trained(_history(search, [], loss, phase), 0, stopped_by=stop)
         restart()
+        max_iter = path.max_iter
     descent = _Descent(model, loss, rows, priors, plan, valid, phase)
-    descent.run(plan.max_epochs)
+    descent.run(max_iter)
     return Trained(
         _history(search, descent.records, loss, phase),
         len(descent.records),
-        converged=descent.converged,
+        converged=descent.converged or max_iter < plan.max_epochs,
         stopped_by=descent.stopped_by,
-        priors={name: getattr(priors, name) for name in plan.relaxed},
+        priors={name: float(getattr(priors, name)) for name in plan.relaxed},
     )
 
 
@@ -199,20 +200,20 @@ class _Descent:
         self.stopped_by: BaseException | None = None
         self._clock = time.perf_counter()
 
-    def run(self, max_epochs: int) -> None:
+    def run(self, max_iter: int) -> None:
         """Minimize."""
-        if not max_epochs:
+        if not max_iter:
             return
         start = {name: value.clone() for name, value in self.model.state_dict().items()}
         constant = self._constant_loss()
-        self._bar = tqdm(total=max_epochs, unit="epoch", disable=self.plan.verbose < 2)
+        self._bar = tqdm(total=max_iter, unit="epoch", disable=self.plan.verbose < 2)
         try:
             result = minimize_lbfgs(
                 self.model,
                 self.loss,
                 self.rows,
                 self.priors,
-                max_iter=max_epochs,
+                max_iter=max_iter,
                 tolerance=self.plan.tolerance,
                 report=self._report,
             )

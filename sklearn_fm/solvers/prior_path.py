@@ -34,7 +34,7 @@ _OF_DEEP = (1.0, 1 / 4, 1 / 8, 1 / 16, 1 / 32)
 # Strength of the linear term's prior a priori: log-normal around this one, with this standard
 # deviation of the logarithm. With few rows, the validation loss of a few of them decides nothing.
 _LIKELY, _SPREAD = 1 / 4, math.log(2)
-_MAX_ITER = 100  # a validation loss is known well before a fit has converged
+_MAX_ITER = 100  # of a fit that is validated
 
 
 def make_folds(
@@ -115,6 +115,8 @@ class PriorPath:
         self.model, self.loss, self.plan, self.restart = model, loss, plan, restart
         self.folds = [_Fold(*fold) for fold in folds]
         self.start = priors
+        #: Iterations that the last fit shall take: at most those that were validated.
+        self.max_iter = plan.max_epochs
         #: One per pair of strengths, as `history_frame` takes them: means over the folds.
         self.records: list[dict[str, float]] = []
 
@@ -157,6 +159,7 @@ class PriorPath:
             gain, error = (np.inf, 0.0) if best_losses is None else _gain(best_losses - losses)
             if gain > (0.0 if linear_only else error):
                 best, best_losses = tried, losses
+                self.max_iter = _MAX_ITER if self._cut_short else self.plan.max_epochs
                 kept = [fold.linear for fold in self.folds]
             elif gain < -error:
                 break
@@ -169,6 +172,7 @@ class PriorPath:
         began = time.perf_counter()
         of_rows: list[NDArray[Any]] = []
         train_loss = valid_loss = metric = total = 0.0
+        self._cut_short = False
         for fold in self.folds:
             self.restart()
             self.model.load_state_dict(fold.linear, strict=False)
@@ -178,7 +182,7 @@ class PriorPath:
                 losses.append(loss)
                 return False
 
-            minimize_lbfgs(
+            result = minimize_lbfgs(
                 self.model,
                 self.loss,
                 fold.train,
@@ -188,6 +192,7 @@ class PriorPath:
                 report=note,
                 linear_only=linear_only,
             )
+            self._cut_short |= result.status == 1  # out of iterations
             if linear_only:
                 names = ("bias", "linear.weight")
                 state = self.model.state_dict()

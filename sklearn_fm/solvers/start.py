@@ -258,7 +258,9 @@ class Start:
         -------
         Fitted
         """
-        history = trained.history
+        history = trained.history.copy()
+        for name in {"l2_linear", "l2_embedding"} & set(history):
+            history[name] *= self.problem.mean_weight  # in the unit of the parameters
         if self.before is not None and self.problem.one_pass:
             more = history.assign(epoch=len(self.before.history) + 1)
             history = pd.concat([self.before.history, more], ignore_index=True)
