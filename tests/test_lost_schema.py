@@ -35,20 +35,22 @@ N = 400
 USERS = np.array([f"u{i:02}" for i in range(30)])  # more than the 20 bins of a number
 X = pd.DataFrame(
     {
-        "user": np.concatenate([USERS, RNG.choice(USERS, N - 30)]),
+        "who": np.concatenate([USERS, RNG.choice(USERS, N - 30)]),
         "item": np.concatenate([["c", "b", "a"], RNG.choice(list("abc"), N - 3)]),
     }
 )
 AFFINITY = dict(zip(USERS, np.where(np.arange(30) % 3, 0.1, 0.9), strict=True))
-Y = (RNG.rand(N) < X["user"].map(AFFINITY)).astype(int)
+Y = (RNG.rand(N) < X["who"].map(AFFINITY)).astype(int)
 KNOWN = X[:40]
-UNSEEN = pd.DataFrame({"user": ["u00", "u01", "NEW", "NEW"], "item": ["a", "NEW", "b", "NEW"]})
+UNSEEN = pd.DataFrame({"who": ["u00", "u01", "NEW", "NEW"], "item": ["a", "NEW", "b", "NEW"]})
 TESTED = pd.concat([KNOWN, UNSEEN])
-BOTH = ["user", "item"]
+BOTH = ["who", "item"]
 
 
 def make_model(**params):
-    return FMClassifier(solver="lbfgs", max_epochs=30, random_state=0, **params)
+    """One whose priors are given, as folds would differ wherever rows come in another order."""
+    given = {"l2_linear": 2.0, "l2_embedding": 20.0, "random_state": 0}
+    return FMClassifier(solver="lbfgs", **given, **params)
 
 
 DIRECT = make_pipeline(FieldEncoder(), make_model()).fit(X, Y)
@@ -58,13 +60,13 @@ WAYS = {
     "pandas": lambda m: make_pipeline(FieldEncoder(), m).set_output(transform="pandas"),
     "columns": lambda m: make_pipeline(make_column_transformer((FieldEncoder(), BOTH)), m),
     "columns of two": lambda m: make_pipeline(
-        make_column_transformer((FieldEncoder(), ["user"]), (FieldEncoder(), ["item"])), m
+        make_column_transformer((FieldEncoder(), ["who"]), (FieldEncoder(), ["item"])), m
     ),
     "columns, pandas": lambda m: make_pipeline(
         make_column_transformer((FieldEncoder(), BOTH)), m
     ).set_output(transform="pandas"),
     "columns of two, pandas": lambda m: make_pipeline(
-        make_column_transformer((FieldEncoder(), ["user"]), (FieldEncoder(), ["item"])), m
+        make_column_transformer((FieldEncoder(), ["who"]), (FieldEncoder(), ["item"])), m
     ).set_output(transform="pandas"),
     "union": lambda m: make_pipeline(make_union(FieldEncoder()), m),
     "all of k best": lambda m: make_pipeline(FieldEncoder(), SelectKBest(k="all"), m),
@@ -105,7 +107,7 @@ def test_adaboost():
     codes = model[0].transform(TESTED)
     alone = make_model().fit(model[0].transform(X), Y, sample_weight=np.full(N, 1 / N))
     np.testing.assert_allclose(
-        member.predict_proba(np.asarray(codes)), alone.predict_proba(codes), atol=1e-5
+        member.predict_proba(np.asarray(codes)), alone.predict_proba(codes), atol=1e-3
     )
 
 
@@ -114,7 +116,7 @@ def test_two_encoders_of_the_same_columns():
     coarse = FieldEncoder(min_frequency=20)
     union = make_union(FieldEncoder(), coarse)
     model = make_pipeline(union, make_model()).fit(X, Y)
-    assert model[-1].schema_.names == ("user", "item", "user_1", "item_1")
+    assert model[-1].schema_.names == ("who", "item", "who_1", "item_1")
     framed = make_pipeline(clone(union), make_model()).set_output(transform="pandas").fit(X, Y)
     np.testing.assert_array_equal(model.predict_proba(TESTED), framed.predict_proba(TESTED))
     parts = [FieldEncoder().fit(X), FieldEncoder(min_frequency=20).fit(X)]
@@ -155,10 +157,10 @@ def test_columns_chosen_by_name():
 
     The same for a bag, whose columns only mean something together.
     """
-    only_user = make_pipeline(FieldEncoder(), make_model()).fit(X[["user"]], Y)
+    only_user = make_pipeline(FieldEncoder(), make_model()).fit(X[["who"]], Y)
     best = make_pipeline(FieldEncoder(), SelectKBest(prefer_first, k=1), make_model())
     model = clone(best).set_output(transform="pandas").fit(X, Y)
-    assert model[-1].schema_.names == ("user",)
+    assert model[-1].schema_.names == ("who",)
     np.testing.assert_array_equal(model.predict_proba(TESTED), only_user.predict_proba(TESTED))
     with pytest.raises(ValueError, match=r"fields are not known(?s:.*)schema=encoder\.schema_"):
         clone(best).fit(X, Y)
@@ -182,7 +184,7 @@ def test_columns_chosen_by_name():
 def test_users_and_items_in_codes_without_class():
     """MFRegressor finds its columns in an array that was a FieldArray."""
     codes = FieldEncoder().fit_transform(X.assign(other="a"))
-    params = {"user": 0, "item": 1, "solver": "als", "max_epochs": 100, "random_state": 0}
+    params = {"who": 0, "item": 1, "solver": "als", "max_epochs": 100, "random_state": 0}
     direct = MFRegressor(**params).fit(codes, Y)
     plain = MFRegressor(**params).fit(np.asarray(codes), Y)
     np.testing.assert_array_equal(plain.predict(np.asarray(codes)), direct.predict(codes))
@@ -192,7 +194,7 @@ def test_changed_numbers_are_no_codes():
     """numpy leaves the mark on what is computed from a marked array; codes are checked."""
     codes = np.asarray(FieldEncoder().fit_transform(X))
     for changed in (codes * 100, codes - 5):
-        with pytest.raises(ValueError, match=r"Field 'user' takes"):
+        with pytest.raises(ValueError, match=r"Field 'who' takes"):
             make_model().fit(changed, Y)
 
 
@@ -205,9 +207,9 @@ POLARS = make_pipeline(FieldEncoder(), make_model()).set_output(transform="polar
 def test_polars_says_that_ids_are_merged():
     """polars has no place for a schema. 30 users became 18 bins, and unseen ones user 0."""
     pytest.importorskip("polars")
-    with pytest.warns(UserWarning, match=r"'user'.* 30 values share 18 bins.*schema=encoder"):
+    with pytest.warns(UserWarning, match=r"'who'.* 30 values share 18 bins.*schema=encoder"):
         lost = clone(POLARS).fit(X, Y)
-    with pytest.warns(UserWarning, match=r"Column 'user' holds -1.*read as 0.*schema=encoder"):
+    with pytest.warns(UserWarning, match=r"Column 'who' holds -1.*read as 0.*schema=encoder"):
         lost.predict(UNSEEN)
     lost.predict(KNOWN)
     told = clone(POLARS).set_params(fmclassifier__schema=DIRECT[0].schema_).fit(X, Y)

@@ -139,7 +139,7 @@ def stars():
     X, raw, rng = planted(1500, seed=5, sizes=(30, 20))
     z = raw + 0.4 * rng.normal(size=len(raw))
     y = np.array([1.0, 2.0, 2.5, 5.0])[np.digitize(z, [-1, 0.2, 0.5])]
-    table = pd.DataFrame(np.asarray(X), columns=["user", "item"])
+    table = pd.DataFrame(np.asarray(X).astype(int), columns=["user", "item"])
     model = MFRegressor(loss="ordinal", embedding_dim=2, n_sweeps=100, random_state=0)
     return table, y, model.fit(table[:1200], y[:1200])
 

@@ -91,7 +91,7 @@ class LBFGSSolver:
 def _no_dense_weights(model: FieldModel) -> bool:
     """Whether the weights outside the tables do nothing."""
     tables = {id(table) for table in model.sparse_tables().values()}
-    dense = [p for p in model.parameters() if id(p) not in tables and p.ndim > 1]
+    dense = [p for p in model.parameters() if id(p) not in tables and p.ndim > 1 and p.numel()]
     return bool(dense) and all(float(p.detach().abs().max()) < _NOTHING for p in dense)
 
 
