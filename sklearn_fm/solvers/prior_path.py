@@ -34,7 +34,8 @@ _OF_DEEP = (1.0, 1 / 4, 1 / 8, 1 / 16, 1 / 32)
 # Strength of the linear term's prior a priori: log-normal around this one, with this standard
 # deviation of the logarithm. With few rows, the validation loss of a few of them decides nothing.
 _LIKELY, _SPREAD = 1 / 4, math.log(2)
-_MAX_ITER = 100  # of a fit that is validated
+# Iterations of a fit that is validated: of a convex or quick one, and of one by autograd.
+_MAX_ITER, _MAX_ITER_DEEP = 100, 50
 
 
 def make_folds(
@@ -117,6 +118,7 @@ class PriorPath:
         self.start = priors
         #: Iterations that the last fit shall take: at most those that were validated.
         self.max_iter = plan.max_epochs
+        self._limit = min(plan.max_epochs, _MAX_ITER)
         #: One per pair of strengths, as `history_frame` takes them: means over the folds.
         self.records: list[dict[str, float]] = []
 
@@ -134,7 +136,7 @@ class PriorPath:
         if others and is_plain_fm(self.model):
             priors = self._walk(others, _OF_PAIRS, priors)
         elif others:
-            self.folds = self.folds[:1]
+            self.folds, self._limit = self.folds[:1], min(self._limit, _MAX_ITER_DEEP)
             priors = self._walk(others, _OF_DEEP, priors)
         return priors
 
@@ -159,7 +161,7 @@ class PriorPath:
             gain, error = (np.inf, 0.0) if best_losses is None else _gain(best_losses - losses)
             if gain > (0.0 if linear_only else error):
                 best, best_losses = tried, losses
-                self.max_iter = _MAX_ITER if self._cut_short else self.plan.max_epochs
+                self.max_iter = self._limit if self._cut_short else self.plan.max_epochs
                 kept = [fold.linear for fold in self.folds]
             elif gain < -error:
                 break
@@ -187,7 +189,7 @@ class PriorPath:
                 self.loss,
                 fold.train,
                 priors,
-                max_iter=min(self.plan.max_epochs, _MAX_ITER),
+                max_iter=self._limit,
                 tolerance=self.plan.tolerance,
                 report=note,
                 linear_only=linear_only,
