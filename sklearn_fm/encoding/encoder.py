@@ -7,7 +7,7 @@ stores it (see ``columns``).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -33,6 +33,7 @@ __all__ = ["FieldEncoder"]
 
 _THREADED_ROWS = 10_000  # from which on a second thread pays
 _FIELDS_AT_ONCE, _ROWS_AT_ONCE = 8, 4096
+_LEARNED = {"_steps", "encoders_", "schema_", "n_features_in_", "feature_names_in_"}
 
 
 class FieldEncoder(TransformerMixin, BaseEstimator):
@@ -189,7 +190,6 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
             If the table is sparse, or a category cannot be hashed.
         """
         self._fit(X, sample_weight)
-        self._forget_rare()
         return self
 
     def partial_fit(
@@ -230,14 +230,16 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         AttributeError
             If `keep_codes` is False and the scaler is a transformer without `partial_fit`.
         """
-        if not hasattr(self, "schema_"):
-            self._fit(X, sample_weight)
+        new = copy.copy(self)
+        if not hasattr(new, "schema_"):
+            self._fit(X, sample_weight, forget_rare=False)
             return self
-        columns, weight = _drop_weightless(read_columns(X, self, reset=False), sample_weight)
-        steps = copy.deepcopy(self._steps)  # what fails must leave the encoder as it is
-        _learn(steps, columns, weight, self.n_jobs)
+        columns, weight = _drop_weightless(read_columns(X, new, reset=False), sample_weight)
+        steps = copy.deepcopy(new._steps)
+        _learn(steps, columns, weight, new.n_jobs)
         _settle(steps, keep=keep_codes)
-        self._publish(steps)
+        new._take(steps)
+        self._publish(new)
         return self
 
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> FieldArray:
@@ -264,11 +266,7 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         TypeError
             If the table is sparse, or a category cannot be hashed.
         """
-        codes = self._fit(X, sample_weight)
-        self._forget_rare()
-        if codes is None:  # rows of weight 0 were left out of fit, but are wanted here
-            codes = self._transform(read_columns(X, self, reset=False), warn=False)
-        return FieldArray._wrap(codes, self.schema_)
+        return self._fit(X, sample_weight, every_row=True)
 
     def transform(self, X: Any) -> FieldArray:
         """Encode a table.
@@ -353,13 +351,13 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         AttributeError
             If the scaler has no inverse.
         """
-        check_is_fitted(self)
-        codes = np.asarray(FieldArray(X, self.schema_))
-        has_objects = {"categorical", "bag"} & set(self.schema_.kinds)
-        shape = (len(codes), self.schema_.n_fields)
-        out = np.empty(shape, dtype=object if has_objects else np.float64)
-        first = self.schema_.first_columns
-        for f, encoder in enumerate(self.encoders_.values()):
+        fitted = copy.copy(self)
+        check_is_fitted(fitted)
+        schema, first = fitted.schema_, fitted.schema_.first_columns
+        codes = np.asarray(FieldArray(X, schema))
+        has_objects = {"categorical", "bag"} & set(schema.kinds)
+        out = np.empty((len(codes), schema.n_fields), dtype=object if has_objects else np.float64)
+        for f, encoder in enumerate(fitted.encoders_.values()):
             out[:, f] = encoder.inverse_transform(codes[:, first[f] : first[f + 1]])
         return out
 
@@ -385,11 +383,12 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
             several hashes.
         """
         check_is_fitted(self)
-        encoder = items_of(self.encoders_[field]) if field in self.encoders_ else None
+        encoders = self.encoders_
+        encoder = items_of(encoders[field]) if field in encoders else None
         if not isinstance(encoder, (CategoryEncoder, HashEncoder)) or encoder.slots > 1:
             coded = [
                 name
-                for name, other in self.encoders_.items()
+                for name, other in encoders.items()
                 if isinstance(items_of(other), CategoryEncoder)
             ]
             raise ValueError(
@@ -448,15 +447,16 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         ValueError
             If `input_features` contradicts `feature_names_in_` or `n_features_in_`.
         """
-        check_is_fitted(self)
-        schema = self.schema_
+        fitted = copy.copy(self)
+        check_is_fitted(fitted)
+        schema = fitted.schema_
         if input_features is not None:
-            given = _check_feature_names_in(self, input_features)
+            given = _check_feature_names_in(fitted, input_features)
             renamed = tuple(
                 str(given[step.columns[0]]) + step.encoder.name.removeprefix(f"x{step.columns[0]}")
-                if not hasattr(self, "feature_names_in_")
+                if not hasattr(fitted, "feature_names_in_")
                 else step.encoder.name
-                for step in self._steps
+                for step in fitted._steps
             )
             schema = FieldSchema(
                 renamed, schema.kinds, schema.vocabulary_sizes, schema.slots, schema.poolings
@@ -484,29 +484,54 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
 
     # -- implementation ------------------------------------------------------------------
 
-    def _fit(self, X: Any, sample_weight: Any) -> NDArray[Any] | None:
-        """Fit; return the codes unless rows were left out because of weight 0."""
-        self._check_parameters()
-        whole = read_columns(X, self, reset=True)
+    # Other threads may be encoding. So whatever learns does so on a copy, which `_publish` takes
+    # over when all is there, and whatever reads more than one attribute reads those of a copy.
+
+    def _fit(
+        self, X: Any, sample_weight: Any, *, forget_rare: bool = True, every_row: bool = False
+    ) -> FieldArray:
+        """Fit; return the codes of the rows that have a weight, or of every row."""
+        new = copy.copy(self)
+        new._check_parameters()
+        whole = read_columns(X, new, reset=True)
         columns, weight = _drop_weightless(whole, sample_weight)
-        steps = make_plan(self, X, columns)
-        drafts = _learn(steps, columns, weight, self.n_jobs)
+        steps = make_plan(new, X, columns)
+        drafts = _learn(steps, columns, weight, new.n_jobs)
         void = _settle(steps, keep=False)
-        self._publish(steps)
-        if columns is not whole:
-            return None
+        new._take(steps)
+        rows = whole if every_row else columns
 
         def encode(k: int) -> NDArray[Any]:
             step = steps[k]
-            if k in void:
-                return step.encoder.transform(step.read(columns))
+            if k in void or rows is not columns:
+                return step.encoder.transform(step.read(rows))
             return step.encoder.encode(drafts[k])
 
-        return self._lay_out(columns.n_rows, encode)
+        codes = new._lay_out(rows.n_rows, encode)
+        if forget_rare:
+            new._forget_rare()
+        self._publish(new)
+        return FieldArray._wrap(codes, new.schema_)
+
+    def _fit_chunks(self, chunks: Iterable[tuple[Any, Any]]) -> None:
+        """Fit to a table that comes in chunks, each with its weights, if any comes."""
+        new, steps = copy.copy(self), list[Step]()
+        new._check_parameters()
+        for X, sample_weight in chunks:
+            opened = read_columns(X, new, reset=not steps)
+            columns, weight = _drop_weightless(opened, sample_weight)
+            steps = steps or make_plan(new, X, columns)
+            _learn(steps, columns, weight, new.n_jobs)
+        if steps:
+            _settle(steps, keep=False)
+            new._take(steps)
+            new._forget_rare()
+            self._publish(new)
 
     def _encode(self, X: Any, *, warn: bool = True) -> FieldArray:
         """What `transform` gives, without the container that scikit-learn puts it into."""
-        check_is_fitted(self)
+        fitted = copy.copy(self)
+        check_is_fitted(fitted)
         if getattr(X, "ndim", 2) == 1 and getattr(X.dtype, "names", None) is None:
             raise ValueError(
                 f"Expected 2D array, got 1D array instead, of {len(X)} entries. Reshape your data "
@@ -514,19 +539,17 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
                 "the y of an eval_set in a Pipeline, whose transform_input transforms y like X: "
                 "pass X_val and y_val to fit, and to the Pipeline transform_input=['X_val']."
             )
-        codes = self._transform(read_columns(X, self, reset=False), warn=warn)
-        return FieldArray._wrap(codes, self.schema_)
+        columns = read_columns(X, fitted, reset=False)
 
-    def _transform(self, columns: Columns, *, warn: bool) -> NDArray[Any]:
         def encode(k: int) -> NDArray[Any]:
-            step = self._steps[k]
+            step = fitted._steps[k]
             values = step.read(columns)
             codes = step.encoder.transform(values)
             if warn:
                 warn_of_unknown(step.encoder, values, codes)
             return codes
 
-        return self._lay_out(columns.n_rows, encode)
+        return FieldArray._wrap(fitted._lay_out(columns.n_rows, encode), fitted.schema_)
 
     def _lay_out(self, n_rows: int, encode: Callable[[int], NDArray[Any]]) -> NDArray[Any]:
         """Codes of all fields side by side."""
@@ -549,22 +572,13 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         _run(work, groups, self.n_jobs, n_rows)
         return out
 
-    def _learn_more(self, X: Any, sample_weight: Any) -> None:
-        """Learn from one of many chunks; codes are made up by `_settle` in the end."""
-        if not hasattr(self, "_steps"):
-            self._check_parameters()
-            columns, weight = _drop_weightless(read_columns(X, self, reset=True), sample_weight)
-            self._steps = make_plan(self, X, columns)
-        else:
-            columns, weight = _drop_weightless(read_columns(X, self, reset=False), sample_weight)
-        _learn(self._steps, columns, weight, self.n_jobs)
+    def _publish(self, new: FieldEncoder) -> None:
+        """Take over what a copy has learned, in one assignment; parameters stay."""
+        own = {name: value for name, value in vars(self).items() if name not in _LEARNED}
+        learned = {name: value for name, value in vars(new).items() if name in _LEARNED}
+        self.__dict__ = own | learned
 
-    def _settle(self) -> None:
-        _settle(self._steps, keep=False)
-        self._publish(self._steps)
-        self._forget_rare()
-
-    def _publish(self, steps: list[Step]) -> None:
+    def _take(self, steps: list[Step]) -> None:
         self._steps = steps
         self.encoders_ = {step.encoder.name: step.encoder for step in steps}
         encoders = list(self.encoders_.values())
