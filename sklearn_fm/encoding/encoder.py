@@ -7,13 +7,11 @@ stores it (see ``columns``).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
@@ -23,16 +21,15 @@ from sklearn_fm.data.array import FieldArray
 from sklearn_fm.schema import FieldSchema
 
 from .categories import CategoryEncoder, HashEncoder
-from .columns import Columns, read_columns
-from .fields import Field, check_rules, frequency_rule, is_count, is_one_of, scaler_rule
-from .plan import Step, hash_large, items_of, make_plan
+from .columns import read_columns
+from .fields import Field
+from .plan import check_parameters, make_plan
+from .steps import Step, items_of, lay_out, learn, schema_of, settle
 from .unknown import unknown_share, warn_of_unknown
-from .weights import check_sample_weight
+from .weights import weighted_rows
 
 __all__ = ["FieldEncoder"]
 
-_THREADED_ROWS = 10_000  # from which on a second thread pays
-_FIELDS_AT_ONCE, _ROWS_AT_ONCE = 8, 4096
 _LEARNED = {"_steps", "encoders_", "schema_", "n_features_in_", "feature_names_in_"}
 
 
@@ -234,10 +231,10 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         if not hasattr(new, "schema_"):
             self._fit(X, sample_weight, forget_rare=False)
             return self
-        columns, weight = _drop_weightless(read_columns(X, new, reset=False), sample_weight)
+        columns, weight = weighted_rows(read_columns(X, new, reset=False), sample_weight)
         steps = copy.deepcopy(new._steps)
-        _learn(steps, columns, weight, new.n_jobs)
-        _settle(steps, keep=keep_codes)
+        learn(steps, columns, weight, new.n_jobs)
+        settle(steps, keep=keep_codes)
         new._take(steps)
         self._publish(new)
         return self
@@ -492,12 +489,12 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
     ) -> FieldArray:
         """Fit; return the codes of the rows that have a weight, or of every row."""
         new = copy.copy(self)
-        new._check_parameters()
+        check_parameters(new)
         whole = read_columns(X, new, reset=True)
-        columns, weight = _drop_weightless(whole, sample_weight)
+        columns, weight = weighted_rows(whole, sample_weight)
         steps = make_plan(new, X, columns)
-        drafts = _learn(steps, columns, weight, new.n_jobs)
-        void = _settle(steps, keep=False)
+        drafts = learn(steps, columns, weight, new.n_jobs)
+        void = settle(steps, keep=False)
         new._take(steps)
         rows = whole if every_row else columns
 
@@ -507,7 +504,7 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
                 return step.encoder.transform(step.read(rows))
             return step.encoder.encode(drafts[k])
 
-        codes = new._lay_out(rows.n_rows, encode)
+        codes = lay_out(new.schema_, rows.n_rows, encode, new.n_jobs)
         if forget_rare:
             new._forget_rare()
         self._publish(new)
@@ -516,14 +513,14 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
     def _fit_chunks(self, chunks: Iterable[tuple[Any, Any]]) -> None:
         """Fit to a table that comes in chunks, each with its weights, if any comes."""
         new, steps = copy.copy(self), list[Step]()
-        new._check_parameters()
+        check_parameters(new)
         for X, sample_weight in chunks:
             opened = read_columns(X, new, reset=not steps)
-            columns, weight = _drop_weightless(opened, sample_weight)
+            columns, weight = weighted_rows(opened, sample_weight)
             steps = steps or make_plan(new, X, columns)
-            _learn(steps, columns, weight, new.n_jobs)
+            learn(steps, columns, weight, new.n_jobs)
         if steps:
-            _settle(steps, keep=False)
+            settle(steps, keep=False)
             new._take(steps)
             new._forget_rare()
             self._publish(new)
@@ -549,28 +546,8 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
                 warn_of_unknown(step.encoder, values, codes)
             return codes
 
-        return FieldArray._wrap(fitted._lay_out(columns.n_rows, encode), fitted.schema_)
-
-    def _lay_out(self, n_rows: int, encode: Callable[[int], NDArray[Any]]) -> NDArray[Any]:
-        """Codes of all fields side by side."""
-        schema, first = self.schema_, self.schema_.first_columns
-        has_numbers = "numeric" in schema.kinds or "weighted" in schema.poolings
-        shape = (n_rows, schema.n_columns)
-        out = np.empty(shape, dtype=np.float64 if has_numbers else np.int32)
-
-        def work(fields: range) -> None:
-            codes = [encode(k) for k in fields]
-            # Neighbours of a row lie in one cache line, so several columns are written at once.
-            for start in range(0, n_rows, _ROWS_AT_ONCE):
-                rows = slice(start, start + _ROWS_AT_ONCE)
-                for k, column in zip(fields, codes, strict=True):
-                    part = column[rows]
-                    out[rows, first[k] : first[k + 1]] = part[:, None] if part.ndim == 1 else part
-
-        n = schema.n_fields
-        groups = [range(k, min(k + _FIELDS_AT_ONCE, n)) for k in range(0, n, _FIELDS_AT_ONCE)]
-        _run(work, groups, self.n_jobs, n_rows)
-        return out
+        codes = lay_out(fitted.schema_, columns.n_rows, encode, fitted.n_jobs)
+        return FieldArray._wrap(codes, fitted.schema_)
 
     def _publish(self, new: FieldEncoder) -> None:
         """Take over what a copy has learned, in one assignment; parameters stay."""
@@ -581,102 +558,10 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
     def _take(self, steps: list[Step]) -> None:
         self._steps = steps
         self.encoders_ = {step.encoder.name: step.encoder for step in steps}
-        encoders = list(self.encoders_.values())
-        self.schema_ = FieldSchema(
-            names=tuple(encoder.name for encoder in encoders),
-            kinds=tuple(encoder.kind for encoder in encoders),
-            vocabulary_sizes=tuple(encoder.vocabulary_size for encoder in encoders),
-            slots=tuple(encoder.slots for encoder in encoders),
-            poolings=tuple(encoder.pooling for encoder in encoders),
-            vocabularies=tuple(encoder.vocabulary_name for encoder in encoders),
-            linear=tuple(encoder.linear for encoder in encoders),
-            ordered=tuple(encoder.ordered for encoder in encoders),
-        )
+        self.schema_ = schema_of(steps)
 
     def _forget_rare(self) -> None:
         """Drop categories without a code, unless they need telling from unseen ones."""
         if self.handle_unknown != "error":
             for encoder in self.encoders_.values():
                 encoder.forget_rare()
-
-    def _check_parameters(self) -> None:
-        """Raise in scikit-learn's words; its own checker is not public."""
-        is_dict = isinstance(self.fields, dict)
-        rules = {
-            "fields": (
-                self.fields is None
-                or (is_dict and all(isinstance(f, Field) for f in self.fields.values())),
-                "a dict of column names to CategoryField, BagField, NumberField or DateField",
-            ),
-            "scaler": scaler_rule(self.scaler),
-            "n_bins": (is_count(self.n_bins, 2), "an int of at least 2"),
-            "min_frequency": frequency_rule(self.min_frequency),
-            "max_categories": (
-                self.max_categories is None or is_count(self.max_categories, 1),
-                "an int of at least 1 or None",
-            ),
-            "hash_buckets": (
-                self.hash_buckets is None or is_count(self.hash_buckets, 1),
-                "an int of at least 1 or None",
-            ),
-            "handle_unknown": (
-                is_one_of(self.handle_unknown, "unknown", "error"),
-                "'unknown' or 'error'",
-            ),
-        }
-        check_rules(type(self).__name__, vars(self), rules)
-
-
-def _learn(
-    steps: list[Step],
-    columns: Columns,
-    weight: NDArray[np.float64] | None,
-    n_jobs: int | None,
-) -> list[Any]:
-    """Learn from all columns; return the drafts to encode."""
-    drafts: list[Any] = [None] * len(steps)
-
-    def work(group: Sequence[int]) -> None:
-        for k in group:
-            drafts[k] = steps[k].encoder.learn(steps[k].read(columns), weight)
-
-    # Fields of one vocabulary learn one after the other.
-    groups: dict[str, list[int]] = {}
-    for k, step in enumerate(steps):
-        groups.setdefault(step.encoder.vocabulary_name, []).append(k)
-    _run(work, list(groups.values()), n_jobs, columns.n_rows)
-    return drafts
-
-
-def _settle(steps: list[Step], *, keep: bool) -> list[int]:
-    """Make up codes from all that was learned; return the steps whose drafts became void."""
-    void = [] if keep else hash_large(steps)
-    for step in steps:
-        step.encoder.settle(keep=keep)
-    return void
-
-
-def _run(
-    work: Callable[[Any], None], tasks: Sequence[Any], n_jobs: int | None, n_rows: int
-) -> None:
-    """Do the tasks, in threads if they are worth it."""
-    n_threads = 1 if n_rows < _THREADED_ROWS else min(effective_n_jobs(n_jobs), len(tasks))
-    if n_threads == 1:
-        for task in tasks:
-            work(task)
-        return
-    with ThreadPoolExecutor(n_threads) as pool:
-        list(pool.map(work, tasks))
-
-
-def _drop_weightless(
-    columns: Columns, sample_weight: Any
-) -> tuple[Columns, NDArray[np.float64] | None]:
-    """Rows that have a weight, and that; the same columns if all have."""
-    if sample_weight is None:
-        return columns, None
-    weight = check_sample_weight(sample_weight, columns.n_rows)
-    if weight.all():
-        return columns, weight
-    rows = np.flatnonzero(weight)
-    return columns.take(rows), weight[rows]
