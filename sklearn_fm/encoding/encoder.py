@@ -124,6 +124,9 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
     name. `summary` says what was chosen and why; `categorical`, `numeric` and `fields` override
     it.
 
+    Threads may encode while another fits: they get the codes of the encoder as it was before or
+    as it is after. What fails leaves it as it was.
+
     Examples
     --------
     >>> import pandas as pd
@@ -235,8 +238,7 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         steps = copy.deepcopy(new._steps)
         learn(steps, columns, weight, new.n_jobs)
         settle(steps, keep=keep_codes)
-        new._take(steps)
-        self._publish(new)
+        self._publish(new, steps, forget_rare=False)
         return self
 
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> FieldArray:
@@ -495,7 +497,6 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         steps = make_plan(new, X, columns)
         drafts = learn(steps, columns, weight, new.n_jobs)
         void = settle(steps, keep=False)
-        new._take(steps)
         rows = whole if every_row else columns
 
         def encode(k: int) -> NDArray[Any]:
@@ -504,11 +505,10 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
                 return step.encoder.transform(step.read(rows))
             return step.encoder.encode(drafts[k])
 
-        codes = lay_out(new.schema_, rows.n_rows, encode, new.n_jobs)
-        if forget_rare:
-            new._forget_rare()
-        self._publish(new)
-        return FieldArray._wrap(codes, new.schema_)
+        schema = schema_of(steps)
+        codes = lay_out(schema, rows.n_rows, encode, new.n_jobs)
+        self._publish(new, steps, forget_rare=forget_rare)
+        return FieldArray._wrap(codes, schema)
 
     def _fit_chunks(self, chunks: Iterable[tuple[Any, Any]]) -> None:
         """Fit to a table that comes in chunks, each with its weights, if any comes."""
@@ -521,9 +521,7 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
             learn(steps, columns, weight, new.n_jobs)
         if steps:
             settle(steps, keep=False)
-            new._take(steps)
-            new._forget_rare()
-            self._publish(new)
+            self._publish(new, steps, forget_rare=True)
 
     def _encode(self, X: Any, *, warn: bool = True) -> FieldArray:
         """What `transform` gives, without the container that scikit-learn puts it into."""
@@ -549,19 +547,14 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         codes = lay_out(fitted.schema_, columns.n_rows, encode, fitted.n_jobs)
         return FieldArray._wrap(codes, fitted.schema_)
 
-    def _publish(self, new: FieldEncoder) -> None:
+    def _publish(self, new: FieldEncoder, steps: list[Step], *, forget_rare: bool) -> None:
         """Take over what a copy has learned, in one assignment; parameters stay."""
-        own = {name: value for name, value in vars(self).items() if name not in _LEARNED}
+        if forget_rare and new.handle_unknown != "error":  # which tells them from unseen ones
+            for step in steps:
+                step.encoder.forget_rare()
         learned = {name: value for name, value in vars(new).items() if name in _LEARNED}
-        self.__dict__ = own | learned
-
-    def _take(self, steps: list[Step]) -> None:
-        self._steps = steps
-        self.encoders_ = {step.encoder.name: step.encoder for step in steps}
-        self.schema_ = schema_of(steps)
-
-    def _forget_rare(self) -> None:
-        """Drop categories without a code, unless they need telling from unseen ones."""
-        if self.handle_unknown != "error":
-            for encoder in self.encoders_.values():
-                encoder.forget_rare()
+        learned["_steps"] = steps
+        learned["encoders_"] = {step.encoder.name: step.encoder for step in steps}
+        learned["schema_"] = schema_of(steps)
+        others = {name: value for name, value in vars(self).items() if name not in _LEARNED}
+        self.__dict__ = others | learned
