@@ -38,6 +38,7 @@ _ENTRIES: dict[str, type] = {
     "poolings": str,
     "vocabularies": str,
     "linear": bool,
+    "ordered": int,
 }
 
 
