@@ -2,7 +2,7 @@
 
 A script, so that a crash ends a process of its own: `python tests/drill.py FMClassifier 60` drills
 for a minute. Every prediction must be, to the last bit, that of a model that was published by
-then. It measures nothing.
+then, and so must codes be if the class is FieldEncoder. It measures nothing.
 """
 
 import argparse
@@ -34,10 +34,19 @@ ROWS = pd.concat([chunk(day)[0].head(12) for day in range(N_DAYS)])
 
 
 def answer(model, rows=ROWS):
-    """All that a model says of some rows, as bytes."""
+    """All that a model says of some rows, as bytes; of an encoder, codes and what they mean."""
+    if isinstance(model, FieldEncoder):
+        codes = model.transform(rows.assign(n=7.0))
+        return codes.tobytes(), codes.schema
     said = model.predict_proba(rows) if hasattr(model, "predict_proba") else model.predict(rows)
     assert np.isfinite(said).all(), said
     return said.tobytes()
+
+
+def answer_for_one(model):
+    """Likewise of one row; to ask for `module_` is to build it, if nobody has yet."""
+    n_rows = 1 if isinstance(model, FieldEncoder) else model.module_.bias.numel()
+    return answer(model, ROWS[:n_rows])
 
 
 def copied(model):
@@ -46,13 +55,16 @@ def copied(model):
 
 READERS = {
     "all rows": answer,
-    "one row": lambda model: answer(model, ROWS[: model.module_.bias.numel()]),
+    "one row": answer_for_one,
     "pickled": lambda model: answer(copied(model)),
 }
 
 
 def steps(cls, holder, day):
     """Changes of the model that is served; each is published when it is over."""
+    if cls is FieldEncoder:
+        yield from steps_of_encoder(holder, day)
+        return
     step = {"solver": "adagrad", "max_epochs": 2, "early_stopping": False}
     X, y = chunk(day)
     yield lambda: holder[0].set_params(**step, warm_start=False).fit(*chunk(0))
@@ -72,12 +84,27 @@ def steps(cls, holder, day):
         yield lambda: holder.__setitem__(0, copied(holder[0]))
 
 
+def steps_of_encoder(holder, day):
+    """Likewise of an encoder; tables have a column more, a column less, and another order."""
+    X, _ = chunk(day)
+    first, _ = chunk(0)
+    yield lambda: holder[0].set_params(min_frequency=2).fit(first)
+    yield lambda: holder[0].partial_fit(X)
+    yield lambda: holder[0].partial_fit(X, keep_codes=False)
+    yield lambda: holder[0].set_params(min_frequency=None).fit_transform(X[["item", "user"]])
+    yield lambda: holder[0].fit(first.assign(n=np.arange(len(first)) / 3)[["user", "n", "item"]])
+    yield lambda: holder[0].fit(first[["item"]])
+    yield lambda: holder.__setitem__(0, copied(holder[0]).fit(first))
+
+
 def drill(cls, seconds):
     """Drill an estimator of a class; for a day at least; what was asked and answered."""
-    made = {"random_state": 0, "embedding_dim": 16}
-    if "hidden_layer_sizes" in cls.__dataclass_fields__:
+    made = {}
+    if cls is not FieldEncoder:
+        made = {"random_state": 0, "embedding_dim": 16, "solver": "adagrad", "max_epochs": 2}
+    if "hidden_layer_sizes" in getattr(cls, "__dataclass_fields__", ()):
         made["hidden_layer_sizes"] = (8,)
-    holder = [cls(**made, solver="adagrad", max_epochs=2).fit(*chunk(0))]
+    holder = [cls(**made).fit(*chunk(0))]
     published = {name: {reader(copied(holder[0]))} for name, reader in READERS.items()}
     given = {name: set() for name in READERS}
     counts, failures, done = dict.fromkeys(READERS, 0), [], threading.Event()

@@ -7,13 +7,11 @@ stores it (see ``columns``).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
@@ -23,16 +21,16 @@ from sklearn_fm.data.array import FieldArray
 from sklearn_fm.schema import FieldSchema
 
 from .categories import CategoryEncoder, HashEncoder
-from .columns import Columns, read_columns
-from .fields import Field, check_rules, frequency_rule, is_count, is_one_of, scaler_rule
-from .plan import Step, hash_large, items_of, make_plan
+from .columns import read_columns
+from .fields import Field
+from .plan import check_parameters, make_plan
+from .steps import Step, items_of, lay_out, learn, schema_of, settle
 from .unknown import unknown_share, warn_of_unknown
-from .weights import check_sample_weight
+from .weights import weighted_rows
 
 __all__ = ["FieldEncoder"]
 
-_THREADED_ROWS = 10_000  # from which on a second thread pays
-_FIELDS_AT_ONCE, _ROWS_AT_ONCE = 8, 4096
+_LEARNED = {"_steps", "encoders_", "schema_", "n_features_in_", "feature_names_in_"}
 
 
 class FieldEncoder(TransformerMixin, BaseEstimator):
@@ -126,6 +124,9 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
     name. `summary` says what was chosen and why; `categorical`, `numeric` and `fields` override
     it.
 
+    Threads may encode while another fits: they get the codes of the encoder as it was before or
+    as it is after. What fails leaves it as it was.
+
     Examples
     --------
     >>> import pandas as pd
@@ -189,7 +190,6 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
             If the table is sparse, or a category cannot be hashed.
         """
         self._fit(X, sample_weight)
-        self._forget_rare()
         return self
 
     def partial_fit(
@@ -230,14 +230,15 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         AttributeError
             If `keep_codes` is False and the scaler is a transformer without `partial_fit`.
         """
-        if not hasattr(self, "schema_"):
-            self._fit(X, sample_weight)
+        new = copy.copy(self)
+        if not hasattr(new, "schema_"):
+            self._fit(X, sample_weight, forget_rare=False)
             return self
-        columns, weight = _drop_weightless(read_columns(X, self, reset=False), sample_weight)
-        steps = copy.deepcopy(self._steps)  # what fails must leave the encoder as it is
-        _learn(steps, columns, weight, self.n_jobs)
-        _settle(steps, keep=keep_codes)
-        self._publish(steps)
+        columns, weight = weighted_rows(read_columns(X, new, reset=False), sample_weight)
+        steps = copy.deepcopy(new._steps)
+        learn(steps, columns, weight, new.n_jobs)
+        settle(steps, keep=keep_codes)
+        self._publish(new, steps, forget_rare=False)
         return self
 
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> FieldArray:
@@ -264,11 +265,7 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         TypeError
             If the table is sparse, or a category cannot be hashed.
         """
-        codes = self._fit(X, sample_weight)
-        self._forget_rare()
-        if codes is None:  # rows of weight 0 were left out of fit, but are wanted here
-            codes = self._transform(read_columns(X, self, reset=False), warn=False)
-        return FieldArray._wrap(codes, self.schema_)
+        return self._fit(X, sample_weight, every_row=True)
 
     def transform(self, X: Any) -> FieldArray:
         """Encode a table.
@@ -353,13 +350,13 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         AttributeError
             If the scaler has no inverse.
         """
-        check_is_fitted(self)
-        codes = np.asarray(FieldArray(X, self.schema_))
-        has_objects = {"categorical", "bag"} & set(self.schema_.kinds)
-        shape = (len(codes), self.schema_.n_fields)
-        out = np.empty(shape, dtype=object if has_objects else np.float64)
-        first = self.schema_.first_columns
-        for f, encoder in enumerate(self.encoders_.values()):
+        fitted = copy.copy(self)
+        check_is_fitted(fitted)
+        schema, first = fitted.schema_, fitted.schema_.first_columns
+        codes = np.asarray(FieldArray(X, schema))
+        has_objects = {"categorical", "bag"} & set(schema.kinds)
+        out = np.empty((len(codes), schema.n_fields), dtype=object if has_objects else np.float64)
+        for f, encoder in enumerate(fitted.encoders_.values()):
             out[:, f] = encoder.inverse_transform(codes[:, first[f] : first[f + 1]])
         return out
 
@@ -385,11 +382,12 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
             several hashes.
         """
         check_is_fitted(self)
-        encoder = items_of(self.encoders_[field]) if field in self.encoders_ else None
+        encoders = self.encoders_
+        encoder = items_of(encoders[field]) if field in encoders else None
         if not isinstance(encoder, (CategoryEncoder, HashEncoder)) or encoder.slots > 1:
             coded = [
                 name
-                for name, other in self.encoders_.items()
+                for name, other in encoders.items()
                 if isinstance(items_of(other), CategoryEncoder)
             ]
             raise ValueError(
@@ -448,15 +446,16 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         ValueError
             If `input_features` contradicts `feature_names_in_` or `n_features_in_`.
         """
-        check_is_fitted(self)
-        schema = self.schema_
+        fitted = copy.copy(self)
+        check_is_fitted(fitted)
+        schema = fitted.schema_
         if input_features is not None:
-            given = _check_feature_names_in(self, input_features)
+            given = _check_feature_names_in(fitted, input_features)
             renamed = tuple(
                 str(given[step.columns[0]]) + step.encoder.name.removeprefix(f"x{step.columns[0]}")
-                if not hasattr(self, "feature_names_in_")
+                if not hasattr(fitted, "feature_names_in_")
                 else step.encoder.name
-                for step in self._steps
+                for step in fitted._steps
             )
             schema = FieldSchema(
                 renamed, schema.kinds, schema.vocabulary_sizes, schema.slots, schema.poolings
@@ -484,29 +483,50 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
 
     # -- implementation ------------------------------------------------------------------
 
-    def _fit(self, X: Any, sample_weight: Any) -> NDArray[Any] | None:
-        """Fit; return the codes unless rows were left out because of weight 0."""
-        self._check_parameters()
-        whole = read_columns(X, self, reset=True)
-        columns, weight = _drop_weightless(whole, sample_weight)
-        steps = make_plan(self, X, columns)
-        drafts = _learn(steps, columns, weight, self.n_jobs)
-        void = _settle(steps, keep=False)
-        self._publish(steps)
-        if columns is not whole:
-            return None
+    # Other threads may be encoding. So whatever learns does so on a copy, which `_publish` takes
+    # over when all is there, and whatever reads more than one attribute reads those of a copy.
+
+    def _fit(
+        self, X: Any, sample_weight: Any, *, forget_rare: bool = True, every_row: bool = False
+    ) -> FieldArray:
+        """Fit; return the codes of the rows that have a weight, or of every row."""
+        new = copy.copy(self)
+        check_parameters(new)
+        whole = read_columns(X, new, reset=True)
+        columns, weight = weighted_rows(whole, sample_weight)
+        steps = make_plan(new, X, columns)
+        drafts = learn(steps, columns, weight, new.n_jobs)
+        void = settle(steps, keep=False)
+        rows = whole if every_row else columns
 
         def encode(k: int) -> NDArray[Any]:
             step = steps[k]
-            if k in void:
-                return step.encoder.transform(step.read(columns))
+            if k in void or rows is not columns:
+                return step.encoder.transform(step.read(rows))
             return step.encoder.encode(drafts[k])
 
-        return self._lay_out(columns.n_rows, encode)
+        schema = schema_of(steps)
+        codes = lay_out(schema, rows.n_rows, encode, new.n_jobs)
+        self._publish(new, steps, forget_rare=forget_rare)
+        return FieldArray._wrap(codes, schema)
+
+    def _fit_chunks(self, chunks: Iterable[tuple[Any, Any]]) -> None:
+        """Fit to a table that comes in chunks, each with its weights, if any comes."""
+        new, steps = copy.copy(self), list[Step]()
+        check_parameters(new)
+        for X, sample_weight in chunks:
+            opened = read_columns(X, new, reset=not steps)
+            columns, weight = weighted_rows(opened, sample_weight)
+            steps = steps or make_plan(new, X, columns)
+            learn(steps, columns, weight, new.n_jobs)
+        if steps:
+            settle(steps, keep=False)
+            self._publish(new, steps, forget_rare=True)
 
     def _encode(self, X: Any, *, warn: bool = True) -> FieldArray:
         """What `transform` gives, without the container that scikit-learn puts it into."""
-        check_is_fitted(self)
+        fitted = copy.copy(self)
+        check_is_fitted(fitted)
         if getattr(X, "ndim", 2) == 1 and getattr(X.dtype, "names", None) is None:
             raise ValueError(
                 f"Expected 2D array, got 1D array instead, of {len(X)} entries. Reshape your data "
@@ -514,155 +534,27 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
                 "the y of an eval_set in a Pipeline, whose transform_input transforms y like X: "
                 "pass X_val and y_val to fit, and to the Pipeline transform_input=['X_val']."
             )
-        codes = self._transform(read_columns(X, self, reset=False), warn=warn)
-        return FieldArray._wrap(codes, self.schema_)
+        columns = read_columns(X, fitted, reset=False)
 
-    def _transform(self, columns: Columns, *, warn: bool) -> NDArray[Any]:
         def encode(k: int) -> NDArray[Any]:
-            step = self._steps[k]
+            step = fitted._steps[k]
             values = step.read(columns)
             codes = step.encoder.transform(values)
             if warn:
                 warn_of_unknown(step.encoder, values, codes)
             return codes
 
-        return self._lay_out(columns.n_rows, encode)
+        codes = lay_out(fitted.schema_, columns.n_rows, encode, fitted.n_jobs)
+        return FieldArray._wrap(codes, fitted.schema_)
 
-    def _lay_out(self, n_rows: int, encode: Callable[[int], NDArray[Any]]) -> NDArray[Any]:
-        """Codes of all fields side by side."""
-        schema, first = self.schema_, self.schema_.first_columns
-        has_numbers = "numeric" in schema.kinds or "weighted" in schema.poolings
-        shape = (n_rows, schema.n_columns)
-        out = np.empty(shape, dtype=np.float64 if has_numbers else np.int32)
-
-        def work(fields: range) -> None:
-            codes = [encode(k) for k in fields]
-            # Neighbours of a row lie in one cache line, so several columns are written at once.
-            for start in range(0, n_rows, _ROWS_AT_ONCE):
-                rows = slice(start, start + _ROWS_AT_ONCE)
-                for k, column in zip(fields, codes, strict=True):
-                    part = column[rows]
-                    out[rows, first[k] : first[k + 1]] = part[:, None] if part.ndim == 1 else part
-
-        n = schema.n_fields
-        groups = [range(k, min(k + _FIELDS_AT_ONCE, n)) for k in range(0, n, _FIELDS_AT_ONCE)]
-        _run(work, groups, self.n_jobs, n_rows)
-        return out
-
-    def _learn_more(self, X: Any, sample_weight: Any) -> None:
-        """Learn from one of many chunks; codes are made up by `_settle` in the end."""
-        if not hasattr(self, "_steps"):
-            self._check_parameters()
-            columns, weight = _drop_weightless(read_columns(X, self, reset=True), sample_weight)
-            self._steps = make_plan(self, X, columns)
-        else:
-            columns, weight = _drop_weightless(read_columns(X, self, reset=False), sample_weight)
-        _learn(self._steps, columns, weight, self.n_jobs)
-
-    def _settle(self) -> None:
-        _settle(self._steps, keep=False)
-        self._publish(self._steps)
-        self._forget_rare()
-
-    def _publish(self, steps: list[Step]) -> None:
-        self._steps = steps
-        self.encoders_ = {step.encoder.name: step.encoder for step in steps}
-        encoders = list(self.encoders_.values())
-        self.schema_ = FieldSchema(
-            names=tuple(encoder.name for encoder in encoders),
-            kinds=tuple(encoder.kind for encoder in encoders),
-            vocabulary_sizes=tuple(encoder.vocabulary_size for encoder in encoders),
-            slots=tuple(encoder.slots for encoder in encoders),
-            poolings=tuple(encoder.pooling for encoder in encoders),
-            vocabularies=tuple(encoder.vocabulary_name for encoder in encoders),
-            linear=tuple(encoder.linear for encoder in encoders),
-            ordered=tuple(encoder.ordered for encoder in encoders),
-        )
-
-    def _forget_rare(self) -> None:
-        """Drop categories without a code, unless they need telling from unseen ones."""
-        if self.handle_unknown != "error":
-            for encoder in self.encoders_.values():
-                encoder.forget_rare()
-
-    def _check_parameters(self) -> None:
-        """Raise in scikit-learn's words; its own checker is not public."""
-        is_dict = isinstance(self.fields, dict)
-        rules = {
-            "fields": (
-                self.fields is None
-                or (is_dict and all(isinstance(f, Field) for f in self.fields.values())),
-                "a dict of column names to CategoryField, BagField, NumberField or DateField",
-            ),
-            "scaler": scaler_rule(self.scaler),
-            "n_bins": (is_count(self.n_bins, 2), "an int of at least 2"),
-            "min_frequency": frequency_rule(self.min_frequency),
-            "max_categories": (
-                self.max_categories is None or is_count(self.max_categories, 1),
-                "an int of at least 1 or None",
-            ),
-            "hash_buckets": (
-                self.hash_buckets is None or is_count(self.hash_buckets, 1),
-                "an int of at least 1 or None",
-            ),
-            "handle_unknown": (
-                is_one_of(self.handle_unknown, "unknown", "error"),
-                "'unknown' or 'error'",
-            ),
-        }
-        check_rules(type(self).__name__, vars(self), rules)
-
-
-def _learn(
-    steps: list[Step],
-    columns: Columns,
-    weight: NDArray[np.float64] | None,
-    n_jobs: int | None,
-) -> list[Any]:
-    """Learn from all columns; return the drafts to encode."""
-    drafts: list[Any] = [None] * len(steps)
-
-    def work(group: Sequence[int]) -> None:
-        for k in group:
-            drafts[k] = steps[k].encoder.learn(steps[k].read(columns), weight)
-
-    # Fields of one vocabulary learn one after the other.
-    groups: dict[str, list[int]] = {}
-    for k, step in enumerate(steps):
-        groups.setdefault(step.encoder.vocabulary_name, []).append(k)
-    _run(work, list(groups.values()), n_jobs, columns.n_rows)
-    return drafts
-
-
-def _settle(steps: list[Step], *, keep: bool) -> list[int]:
-    """Make up codes from all that was learned; return the steps whose drafts became void."""
-    void = [] if keep else hash_large(steps)
-    for step in steps:
-        step.encoder.settle(keep=keep)
-    return void
-
-
-def _run(
-    work: Callable[[Any], None], tasks: Sequence[Any], n_jobs: int | None, n_rows: int
-) -> None:
-    """Do the tasks, in threads if they are worth it."""
-    n_threads = 1 if n_rows < _THREADED_ROWS else min(effective_n_jobs(n_jobs), len(tasks))
-    if n_threads == 1:
-        for task in tasks:
-            work(task)
-        return
-    with ThreadPoolExecutor(n_threads) as pool:
-        list(pool.map(work, tasks))
-
-
-def _drop_weightless(
-    columns: Columns, sample_weight: Any
-) -> tuple[Columns, NDArray[np.float64] | None]:
-    """Rows that have a weight, and that; the same columns if all have."""
-    if sample_weight is None:
-        return columns, None
-    weight = check_sample_weight(sample_weight, columns.n_rows)
-    if weight.all():
-        return columns, weight
-    rows = np.flatnonzero(weight)
-    return columns.take(rows), weight[rows]
+    def _publish(self, new: FieldEncoder, steps: list[Step], *, forget_rare: bool) -> None:
+        """Take over what a copy has learned, in one assignment; parameters stay."""
+        if forget_rare and new.handle_unknown != "error":  # which tells them from unseen ones
+            for step in steps:
+                step.encoder.forget_rare()
+        learned = {name: value for name, value in vars(new).items() if name in _LEARNED}
+        learned["_steps"] = steps
+        learned["encoders_"] = {step.encoder.name: step.encoder for step in steps}
+        learned["schema_"] = schema_of(steps)
+        others = {name: value for name, value in vars(self).items() if name not in _LEARNED}
+        self.__dict__ = others | learned

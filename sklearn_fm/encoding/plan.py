@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeGuard
 
 from .bags import BagEncoder
@@ -16,53 +16,68 @@ from .categories import CategoryEncoder, HashEncoder
 from .column_encoder import ColumnEncoder
 from .columns import Columns, select_columns
 from .dates import CycleEncoder, DateEncoder, as_dates, part_of
-from .fields import DATE_PARTS, BagField, CategoryField, DateField, Field, NumberField
+from .fields import (
+    DATE_PARTS,
+    BagField,
+    CategoryField,
+    DateField,
+    Field,
+    NumberField,
+    check_rules,
+    frequency_rule,
+    is_count,
+    is_one_of,
+    scaler_rule,
+)
 from .numbers import NumberEncoder, WaveEncoder
 from .recognition import recognise
+from .steps import Step, items_of
 from .vocabulary import Vocabulary
 
-__all__ = ["Step", "hash_large", "items_of", "make_plan"]
+__all__ = ["check_parameters", "make_plan"]
 
 _BINS = {"bins": "quantile", "uniform_bins": "uniform", "log_bins": "log"}
 _TEXT_OF_DATES = "text that looks like dates; pandas.to_datetime makes dates of it"
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?([ T]|$)")
 
 
-@dataclass
-class Step:
-    """One field.
+def check_parameters(encoder: Any) -> None:
+    """Raise in scikit-learn's words, whose own checker is not public.
 
-    Attributes
+    Parameters
     ----------
-    encoder : ColumnEncoder
-        What makes it.
-    columns : tuple of int
-        Positions of the columns that it is made of.
-    column_names : tuple of str
-        Their names.
-    chosen_by : {"fields=", "categorical=", "numeric=", "name", "values", "cells"}
-        What decided on the kind of field: a parameter; for whole numbers the column's name or
-        the values; else what the cells are.
-    note : str, default=""
-        What may surprise about the choice.
+    encoder : FieldEncoder
+        Whose parameters are checked, those that a table is needed for excepted.
+
+    Raises
+    ------
+    ValueError
+        If one is not valid.
     """
-
-    encoder: ColumnEncoder
-    columns: tuple[int, ...]
-    column_names: tuple[str, ...]
-    chosen_by: str
-    note: str = ""
-
-    @property
-    def is_guessed_id(self) -> bool:
-        """Whether whole numbers were taken for ids without being asked for."""
-        is_category = isinstance(self.encoder, (CategoryEncoder, HashEncoder))
-        return is_category and self.chosen_by in ("name", "values")
-
-    def read(self, columns: Columns) -> Any:
-        """The column, or a tuple of several."""
-        values = tuple(columns.read(j) for j in self.columns)
-        return values if len(values) > 1 else values[0]
+    is_dict = isinstance(encoder.fields, dict)
+    rules = {
+        "fields": (
+            encoder.fields is None
+            or (is_dict and all(isinstance(f, Field) for f in encoder.fields.values())),
+            "a dict of column names to CategoryField, BagField, NumberField or DateField",
+        ),
+        "scaler": scaler_rule(encoder.scaler),
+        "n_bins": (is_count(encoder.n_bins, 2), "an int of at least 2"),
+        "min_frequency": frequency_rule(encoder.min_frequency),
+        "max_categories": (
+            encoder.max_categories is None or is_count(encoder.max_categories, 1),
+            "an int of at least 1 or None",
+        ),
+        "hash_buckets": (
+            encoder.hash_buckets is None or is_count(encoder.hash_buckets, 1),
+            "an int of at least 1 or None",
+        ),
+        "handle_unknown": (
+            is_one_of(encoder.handle_unknown, "unknown", "error"),
+            "'unknown' or 'error'",
+        ),
+    }
+    check_rules(type(encoder).__name__, vars(encoder), rules)
 
 
 def make_plan(encoder: Any, X: Any, columns: Columns) -> list[Step]:
@@ -126,40 +141,6 @@ def make_plan(encoder: Any, X: Any, columns: Columns) -> list[Step]:
     if twice := sorted({name for name in made_names if made_names.count(name) > 1}):
         raise ValueError(f"Columns and parts of dates make several fields named {twice}; rename.")
     return steps
-
-
-def hash_large(steps: list[Step]) -> list[int]:
-    """Let fields whose vocabulary became too large be hashed instead.
-
-    Parameters
-    ----------
-    steps : list of Step
-        After learning; encoders are replaced.
-
-    Returns
-    -------
-    list of int
-        Positions of those whose drafts are void.
-    """
-    changed = []
-    for k, step in enumerate(steps):
-        items = items_of(step.encoder)
-        if not isinstance(items, CategoryEncoder) or not items.is_too_large:
-            continue
-        hashed = HashEncoder(
-            items.name,
-            int(items.hash_buckets or 0),
-            n_hashes=items.n_hashes,
-            vocabulary_name=items.vocabulary_name,
-        )
-        hashed.n_rows, hashed.n_missing = items.n_rows, items.n_missing
-        if isinstance(step.encoder, BagEncoder):
-            step.encoder.item_encoder = hashed
-        else:
-            hashed.linear = items.linear
-            step.encoder = hashed
-        changed.append(k)
-    return changed
 
 
 # -- roles -----------------------------------------------------------------------------------
@@ -351,18 +332,3 @@ class _Planner:
         if field.cyclic:
             return CycleEncoder(name, cycle)
         return CategoryEncoder(name, handle_unknown=self.encoder.handle_unknown)
-
-
-def items_of(encoder: ColumnEncoder) -> ColumnEncoder:
-    """The encoder of a bag's categories, else the encoder itself.
-
-    Parameters
-    ----------
-    encoder : ColumnEncoder
-        Of a field.
-
-    Returns
-    -------
-    ColumnEncoder
-    """
-    return encoder.item_encoder if isinstance(encoder, BagEncoder) else encoder

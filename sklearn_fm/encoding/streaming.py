@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.base import clone
 
 from sklearn_fm.data.folder import FieldFolder, FolderWriter
 
@@ -103,14 +102,9 @@ def encode_to_folder(
         return _parts(source, columns, target, sample_weight, chunk_rows)
 
     if not fitted and not once:
-        learned = clone(encoder)
-        for X, _, weight in parts():
-            if weight is None or weight.any():
-                learned._learn_more(X, weight)
-        if not hasattr(learned, "_steps"):
+        encoder._fit_chunks((X, w) for X, _, w in parts() if w is None or w.any())
+        if not hasattr(encoder, "schema_"):
             raise ValueError(f"{source!r:.200} has no rows of positive weight; expected some.")
-        learned._settle()
-        encoder.__dict__.update(learned.__dict__)
     with FolderWriter(path) as writer:
         for X, y, weight in parts():
             if grow and (weight is None or weight.any() or not hasattr(encoder, "schema_")):

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_array
 
-__all__ = ["check_sample_weight"]
+from .columns import Columns
+
+__all__ = ["check_sample_weight", "weighted_rows"]
 
 
 def check_sample_weight(weight: Any, n_rows: int) -> NDArray[np.float64]:
@@ -58,3 +60,36 @@ def check_sample_weight(weight: Any, n_rows: int) -> NDArray[np.float64]:
     if not np.any(weight):
         raise ValueError("All sample weights are zero; at least one row must count.")
     return weight
+
+
+def weighted_rows(
+    columns: Columns, sample_weight: Any
+) -> tuple[Columns, NDArray[np.float64] | None]:
+    """Return the rows of a table that have a weight, and that.
+
+    Parameters
+    ----------
+    columns : Columns
+        The table.
+    sample_weight : array-like of shape (n_rows,) or None
+        Non-negative weights.
+
+    Returns
+    -------
+    Columns
+        The same object if all rows have one.
+    ndarray or None
+        Positive weights; None as given.
+
+    Raises
+    ------
+    ValueError
+        As `check_sample_weight`.
+    """
+    if sample_weight is None:
+        return columns, None
+    weight = check_sample_weight(sample_weight, columns.n_rows)
+    if weight.all():
+        return columns, weight
+    rows = np.flatnonzero(weight)
+    return columns.take(rows), weight[rows]

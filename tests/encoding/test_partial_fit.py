@@ -259,6 +259,22 @@ def test_what_fails_leaves_the_encoder_as_it_is(change, error, keep_codes):
     assert_array_equal(encoder.transform(X), before)
 
 
+@pytest.mark.parametrize("keep_codes", [True, False])
+def test_no_vocabulary_sketch_or_scaler_changes_that_another_thread_may_read(keep_codes):
+    """Of each kind of encoder, and each kind of store: texts, whole numbers, any objects."""
+    mixed = np.array(["a", 1.5, (2, 3)] * 20, dtype=object)
+    X = day_of_logs(0).assign(mixed=mixed)
+    encoder = make(hash_buckets=40).partial_fit(X)
+    read = copy.copy(encoder)  # as `transform` does
+    before, state = read.transform(X), pickle.dumps(read)
+    for day in range(1, 5):
+        later = day_of_logs(day).assign(mixed=[*mixed[1:], (day,)])
+        encoder.partial_fit(later, keep_codes=keep_codes)
+        assert encoder.schema_ != read.schema_
+        assert pickle.dumps(read) == state
+        assert_array_equal(read.transform(X), before)
+
+
 def test_hash_buckets_are_looked_at_when_codes_are_made_up():
     chunk = pd.DataFrame({"x": ["a", "b"], "g": [["p"], ["q", "r", "s"]]})
     later = pd.DataFrame({"x": ["c", "d", None], "g": [["t"], [], ["p"]]})
