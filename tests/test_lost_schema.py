@@ -184,7 +184,7 @@ def test_columns_chosen_by_name():
 def test_users_and_items_in_codes_without_class():
     """MFRegressor finds its columns in an array that was a FieldArray."""
     codes = FieldEncoder().fit_transform(X.assign(other="a"))
-    params = {"who": 0, "item": 1, "solver": "als", "max_epochs": 100, "random_state": 0}
+    params = {"user": 0, "item": 1, "solver": "als", "max_epochs": 100, "random_state": 0}
     direct = MFRegressor(**params).fit(codes, Y)
     plain = MFRegressor(**params).fit(np.asarray(codes), Y)
     np.testing.assert_array_equal(plain.predict(np.asarray(codes)), direct.predict(codes))

@@ -160,6 +160,7 @@ def train_lbfgs(
         except KeyboardInterrupt as stop:
             return Trained(_history(search, [], loss, phase), 0, stopped_by=stop)
         restart()
+        model.load_state_dict(path.linear, strict=False)
         max_iter = path.max_iter
     descent = _Descent(model, loss, rows, priors, plan, valid, phase)
     descent.run(max_iter)

@@ -30,7 +30,7 @@ __all__ = ["PriorPath", "make_folds"]
 #: Strengths tried, in units of the start, from strong to weak.
 _OF_LINEAR = (4.0, 1.0, 1 / 4, 1 / 16, 1 / 64, 1 / 256)
 _OF_PAIRS = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32)
-_OF_DEEP = (1.0, 1 / 4, 1 / 8, 1 / 16, 1 / 32)
+_OF_DEEP = (1.0, 1 / 4, 1 / 16)
 # Strength of the linear term's prior a priori: log-normal around this one, with this standard
 # deviation of the logarithm. With few rows, the validation loss of a few of them decides nothing.
 _LIKELY, _SPREAD = 1 / 4, math.log(2)
@@ -118,6 +118,8 @@ class PriorPath:
         self.start = priors
         #: Iterations that the last fit shall take: at most those that were validated.
         self.max_iter = plan.max_epochs
+        #: Bias and linear term of the folds' fits, on average: where the last fit may start.
+        self.linear: dict[str, torch.Tensor] = {}
         self._limit = min(plan.max_epochs, _MAX_ITER)
         #: One per pair of strengths, as `history_frame` takes them: means over the folds.
         self.records: list[dict[str, float]] = []
@@ -133,6 +135,11 @@ class PriorPath:
         others: list[str] = [name for name in ("embedding", "dense") if name in self.plan.relaxed]
         if "linear" in self.plan.relaxed:
             priors = self._walk(["linear"], _OF_LINEAR, priors, linear_only=bool(others))
+            of_folds = [fold.linear for fold in self.folds]
+            self.linear = {
+                name: torch.stack([linear[name] for linear in of_folds]).mean(dim=0)
+                for name in of_folds[0]
+            }
         if others and is_plain_fm(self.model):
             priors = self._walk(others, _OF_PAIRS, priors)
         elif others:
