@@ -71,7 +71,7 @@ class SharedParameters(BaseEstimator):
         Precision of the Gaussian prior on the embeddings. "auto" is 2 * sqrt(n_pairs *
         embedding_dim), with which the pairwise term of a row has a standard deviation
         of 1/2 a priori, and is chosen as `l2_linear` is, by "lbfgs" from 1 down to 1/32, for
-        models with dense layers together with `l2_dense`, on the first of the folds.
+        models with dense layers together with `l2_dense`, on one or two of the folds.
     l1_linear : float
         Strength of the Laplace prior on the linear term, l1_linear * |w|_1 in the objective;
         solver "ftrl" only, which then sets weights to exactly 0.

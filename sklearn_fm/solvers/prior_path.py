@@ -31,11 +31,13 @@ __all__ = ["PriorPath", "make_folds"]
 _OF_LINEAR = (4.0, 1.0, 1 / 4, 1 / 16, 1 / 64, 1 / 256)
 _OF_PAIRS = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32)
 _OF_DEEP = (1.0, 1 / 4, 1 / 16)
+_OF_DEEP_ALONE = (1.0, 1 / 2, 1 / 4)  # where there is no linear term
 # Strength of the linear term's prior a priori: log-normal around this one, with this standard
 # deviation of the logarithm. With few rows, the validation loss of a few of them decides nothing.
 _LIKELY, _SPREAD = 1 / 4, math.log(2)
 # Iterations of a fit that is validated: of a convex or quick one, and of one by autograd.
 _MAX_ITER, _MAX_ITER_DEEP = 100, 50
+_DEEP_ROWS = 500  # to validate on, with which one fold must do for fits by autograd, else two
 
 
 def make_folds(
@@ -85,8 +87,9 @@ class PriorPath:
     The linear term comes first, alone, if the strength of its prior is open: a convex problem.
     Embeddings, and the dense layers on them, are then added to it, their priors weakened together.
     They start at their start values for each strength, as under a strong prior they end at 0, from
-    where no gradient leads away. A weaker prior must gain more than the standard error of its gain,
-    and the path ends where it loses as much. Where a fit takes autograd, one of the folds must do.
+    where no gradient leads away. A weaker prior of what is added to a linear term must gain more
+    than the standard error of its gain, and a path ends where it loses as much. Where a fit takes
+    autograd, one or two of the folds must do.
 
     Parameters
     ----------
@@ -143,8 +146,10 @@ class PriorPath:
         if others and is_plain_fm(self.model):
             priors = self._walk(others, _OF_PAIRS, priors)
         elif others:
-            self.folds, self._limit = self.folds[:1], min(self._limit, _MAX_ITER_DEEP)
-            priors = self._walk(others, _OF_DEEP, priors)
+            n_folds = 2 if len(self.folds[0].valid) < _DEEP_ROWS else 1
+            self.folds, self._limit = self.folds[:n_folds], min(self._limit, _MAX_ITER_DEEP)
+            has_linear = "linear" in self.model.table_specs
+            priors = self._walk(others, _OF_DEEP if has_linear else _OF_DEEP_ALONE, priors)
         return priors
 
     def _walk(
@@ -166,7 +171,7 @@ class PriorPath:
                 surprise = (math.log(strength / _LIKELY) / _SPREAD) ** 2 / 2
                 losses = losses + surprise / len(losses)
             gain, error = (np.inf, 0.0) if best_losses is None else _gain(best_losses - losses)
-            if gain > (0.0 if linear_only else error):
+            if gain > (error if "linear" in self.model.table_specs and not linear_only else 0.0):
                 best, best_losses = tried, losses
                 self.max_iter = self._limit if self._cut_short else self.plan.max_epochs
                 kept = [fold.linear for fold in self.folds]
