@@ -21,7 +21,7 @@ from ..training.fitting import Plan
 from ..training.full_batch import is_plain_fm, linear_predictions, minimize_lbfgs
 from ..training.history import epoch_row, print_record
 from ..training.losses import Loss
-from ..training.prediction import raw_predictions
+from ..training.prediction import raw_predictions, weighted_loss
 from ..training.priors import Priors
 from ..training.rows import Rows
 
@@ -161,6 +161,7 @@ class PriorPath:
         linear_only: bool = False,
     ) -> Priors:
         """Weaken priors, until that no longer pays."""
+        deep = not (linear_only or is_plain_fm(self.model))
         best, best_losses, kept = priors, None, [fold.linear for fold in self.folds]
         for strength in strengths:
             weaker = {name: getattr(self.start, name) * strength for name in names}
@@ -175,7 +176,7 @@ class PriorPath:
                 best, best_losses = tried, losses
                 self.max_iter = self._limit if self._cut_short else self.plan.max_epochs
                 kept = [fold.linear for fold in self.folds]
-            elif gain < -error:
+            elif gain < -error and not deep:  # whose fits may be stuck at one strength
                 break
         for fold, linear in zip(self.folds, kept, strict=True):
             fold.linear = linear
@@ -208,18 +209,17 @@ class PriorPath:
             )
             self._cut_short |= result.status == 1  # out of iterations
             if linear_only:
-                names = ("bias", "linear.weight")
                 state = self.model.state_dict()
-                fold.linear = {name: state[name].clone() for name in names}
-                raw: NDArray[Any] = linear_predictions(self.model, fold.valid)
-            else:
-                raw = raw_predictions(self.model, fold.valid)
+                fold.linear = {name: state[name].clone() for name in ("bias", "linear.weight")}
+            raw = self._raw(fold.valid, linear_only)
             batch = fold.valid.take(slice(None))
             of_rows.append((self.loss.value(torch.from_numpy(raw), batch) * batch.weight).numpy())
             weight = float(batch.weight.sum())
             valid_loss += of_rows[-1].sum()
             metric += weight * self.loss.metric(raw, batch.target.numpy(), batch.weight.numpy())
-            train_loss += weight * (losses[-1] if losses else np.nan)
+            train_loss += weight * (
+                losses[-1] if losses else self._loss_of(fold.train, linear_only)
+            )
             total += weight
         record = {
             "epoch": len(self.records) + 1,
@@ -235,6 +235,12 @@ class PriorPath:
         if self.plan.verbose == 1:
             print_record(epoch_row(record, self.loss.metric_name, "search"))
         return np.concatenate(of_rows)
+
+    def _raw(self, rows: Rows, linear_only: bool) -> NDArray[Any]:
+        return (linear_predictions if linear_only else raw_predictions)(self.model, rows)
+
+    def _loss_of(self, rows: Rows, linear_only: bool) -> float:
+        return weighted_loss(self.loss, self._raw(rows, linear_only), rows)
 
 
 def _gain(differences: NDArray[np.float64]) -> tuple[float, float]:
