@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,7 @@ def main() -> None:
     arguments = parser.parse_args()
     makers = contestants()
     chosen = [name for name in makers if arguments.models is None or name in arguments.models]
+    warnings.filterwarnings("ignore", message="Bins whose width are too small")
     print("mean +- standard deviation over draws")
     for title, draws in tables(arguments.data, arguments.draws):
         loss, lines = {}, {}
