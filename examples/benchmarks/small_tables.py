@@ -27,6 +27,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, StandardScaler
 
 import sklearn_fm
+import sklearn_fm.training.priors
 
 Draw = tuple[pd.DataFrame, np.ndarray, pd.DataFrame, np.ndarray]
 
@@ -110,7 +111,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--models", nargs="*", help="names of the table below; all by default")
+    parser.add_argument(
+        "--correlation",
+        type=float,
+        help="of weights of neighbouring bins a priori, in place of the library's (a study)",
+    )
     arguments = parser.parse_args()
+    if arguments.correlation is not None:
+        sklearn_fm.training.priors._CORRELATION = arguments.correlation
     makers = contestants()
     chosen = [name for name in makers if arguments.models is None or name in arguments.models]
     warnings.filterwarnings("ignore", message="Bins whose width are too small")
