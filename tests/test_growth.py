@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 from skorch.callbacks import Callback
 
 from sklearn_fm import (
@@ -477,3 +477,21 @@ def test_daily_chunks_are_about_as_good_as_one_fit():
     auc = [roc_auc_score(y_test, m.predict_proba(X_test)[:, 1]) for m in (whole, daily)]
     assert auc[0] > 0.7
     assert abs(auc[1] - auc[0]) < 0.01
+
+
+# -- after fit ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("cls", [FMClassifier, DeepFMClassifier])
+def test_a_few_rows_after_fit_do_not_undo_it(cls, solver):
+    """Steps began at full size again: 1,000 rows after 20,000 of adult took .301 to .494."""
+    rng = np.random.RandomState(0)
+    X = pd.DataFrame({name: rng.randint(0, 30, 6000).astype(str) for name in "abcd"})
+    effects = rng.randn(4, 30)
+    raw = sum(effects[i][X[name].astype(int)] for i, name in enumerate("abcd"))
+    y = (rng.rand(6000) < 1 / (1 + np.exp(-raw))).astype(int)
+    model = cls(solver=solver, random_state=0, max_epochs=20).fit(X[:4000], y[:4000])
+    before = log_loss(y[5000:], model.predict_proba(X[5000:]))
+    model.partial_fit(X[4000:4300], y[4000:4300])
+    assert log_loss(y[5000:], model.predict_proba(X[5000:])) < before + 0.01

@@ -1,7 +1,7 @@
 """Solver "lbfgs": all rows at once in float64, to the optimum, with priors chosen by validation.
 
-Deterministic and blind to the order of rows. The minimization itself is in
-``training.full_batch``, the choice of priors in ``prior_path``.
+Deterministic; the order of rows matters only in so far as codes depend on it. The minimization
+itself is in ``training.full_batch``, the choice of priors in ``prior_path``.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
@@ -66,14 +67,17 @@ class LBFGSSolver:
         """As `Solver.fit`."""
         problem = problem.at(*merge_equal_rows(problem.rows, problem.target, problem.weight))
         start = Start.of(problem, before, self.name, reason, device=_CPU, dtype=torch.float64)
+        folds, plan, rows = _folds(start), start.plan, start.rows
+        if folds:
+            # Strengths are looked for around those for weights of mean 1, whatever their unit.
+            options = plan.options
+            anew = {f"l2_{name}": getattr(options, f"l2_{name}") for name in plan.relaxed}
+            anew = {name: value * problem.mean_weight for name, value in anew.items()}
+            plan = replace(plan, options=replace(options, **anew))
+        if start.split is not None and not plan.refit:
+            rows = folds[0][0]
         trained = train_lbfgs(
-            start.module,
-            start.loss,
-            start.rows,
-            start.plan,
-            _folds(start),
-            start.restart,
-            valid=start.valid,
+            start.module, start.loss, rows, plan, folds, start.restart, valid=start.valid
         )
         if "dense" in trained.priors and _no_dense_weights(start.module):
             start.known["reason"] += (
@@ -98,18 +102,19 @@ def _no_dense_weights(model: FieldModel) -> bool:
 def _folds(start: Start) -> list[tuple[Rows, Rows]]:
     """Rows to train on and to validate on, to choose priors by; none where they stay."""
     problem, rows = start.problem, start.rows
+    if problem.options.early_stopping is False:
+        return []
     if start.valid is not None:
         return [(rows, start.valid)]
     if start.split is not None:
         return [split_rows(rows, start.split)]
-    if problem.options.early_stopping is False:
-        return []
     # Merged rows of equal features but another target would give each other away, the wrong way
     # round; together they also keep a weight of 2 and a row twice the same.
     group = group_equal_features(problem.rows)
     if group.max() + 1 < _FEWEST_ROWS:
         return []
-    folds = make_folds(group, problem.target, _N_FOLDS, problem.rng)
+    # The same whatever random_state, lest that decides which prior wins.
+    folds = make_folds(group, problem.target, _N_FOLDS, np.random.RandomState(0))
     return [split_rows(rows, fold) for fold in folds]
 
 
@@ -247,7 +252,7 @@ class _Descent:
             record[f"valid_{self.loss.metric_name}"] = metric
             self.model.train()
         record |= {"dur": now - self._clock, "learning_rate": math.nan}
-        record |= {f"l2_{n}": getattr(self.priors, n) for n in self.plan.relaxed if n != "dense"}
+        record |= self.priors.record(self.plan.relaxed)
         self._clock = now
         self.records.append(record)
         self._bar.update()

@@ -20,7 +20,7 @@ from ..models.contract import FieldModel
 from ..training.fitting import Plan
 from ..training.full_batch import is_plain_fm, linear_predictions, minimize_lbfgs
 from ..training.history import epoch_row, print_record
-from ..training.losses import Loss
+from ..training.losses import Loss, SquaredError
 from ..training.prediction import raw_predictions, weighted_loss
 from ..training.priors import Priors
 from ..training.rows import Rows
@@ -30,7 +30,7 @@ __all__ = ["PriorPath", "make_folds"]
 #: Strengths tried, in units of the start, from strong to weak.
 _OF_LINEAR = (4.0, 1.0, 1 / 4, 1 / 16, 1 / 64, 1 / 256)
 _OF_PAIRS = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32)
-_OF_DEEP = (1.0, 1 / 4, 1 / 16)
+_OF_DEEP = (1.0, 1 / 4, 1 / 16, 1 / 64)
 _OF_DEEP_ALONE = (1.0, 1 / 2, 1 / 4)  # where there is no linear term
 # Strength of the linear term's prior a priori: log-normal around this one, with this standard
 # deviation of the logarithm. With few rows, the validation loss of a few of them decides nothing.
@@ -162,18 +162,20 @@ class PriorPath:
     ) -> Priors:
         """Weaken priors, until that no longer pays."""
         deep = not (linear_only or is_plain_fm(self.model))
-        best, best_losses, kept = priors, None, [fold.linear for fold in self.folds]
+        needs_evidence = "linear" in self.model.table_specs and not linear_only
+        best, best_losses, best_surprise = priors, np.full(1, np.inf), 0.0
+        kept = [fold.linear for fold in self.folds]
         for strength in strengths:
             weaker = {name: getattr(self.start, name) * strength for name in names}
             tried = replace(priors, **weaker)
             losses = self._validate(tried, linear_only=linear_only)
+            surprise = 0.0
             if "linear" in names:
-                # Its share of the surprise at this strength, so that sums can be compared.
                 surprise = (math.log(strength / _LIKELY) / _SPREAD) ** 2 / 2
-                losses = losses + surprise / len(losses)
-            gain, error = (np.inf, 0.0) if best_losses is None else _gain(best_losses - losses)
-            if gain > (error if "linear" in self.model.table_specs and not linear_only else 0.0):
-                best, best_losses = tried, losses
+            gain, error = self._gain(best_losses, losses)
+            gain += best_surprise - surprise
+            if gain > (error if needs_evidence else 0.0):
+                best, best_losses, best_surprise = tried, losses, surprise
                 self.max_iter = self._limit if self._cut_short else self.plan.max_epochs
                 kept = [fold.linear for fold in self.folds]
             elif gain < -error and not deep:  # whose fits may be stuck at one strength
@@ -228,9 +230,10 @@ class PriorPath:
             f"valid_{self.loss.metric_name}": metric / total,
             "dur": time.perf_counter() - began,
             "learning_rate": math.nan,
-            "l2_linear": priors.linear,
-            "l2_embedding": math.inf if linear_only else priors.embedding,
+            **priors.record(self.plan.relaxed),
         }
+        if linear_only:
+            record["l2_embedding"] = math.inf
         self.records.append(record)
         if self.plan.verbose == 1:
             print_record(epoch_row(record, self.loss.metric_name, "search"))
@@ -242,7 +245,15 @@ class PriorPath:
     def _loss_of(self, rows: Rows, linear_only: bool) -> float:
         return weighted_loss(self.loss, self._raw(rows, linear_only), rows)
 
-
-def _gain(differences: NDArray[np.float64]) -> tuple[float, float]:
-    """Sum of what rows gain, and its standard error."""
-    return float(differences.sum()), float(differences.std() * math.sqrt(len(differences)))
+    def _gain(self, before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[float, float]:
+        """What rows gain in log-likelihood, and the standard error of that."""
+        if not np.isfinite(after).all():
+            return -math.inf, 0.0
+        if not np.isfinite(before).all():
+            return math.inf, 0.0
+        # Half a squared error is a log-likelihood in units of the variance of the noise.
+        unit = 1.0
+        if isinstance(self.loss, SquaredError):
+            unit = max(2 * min(before.mean(), after.mean()), np.finfo(float).tiny)
+        difference = (before - after) / unit
+        return float(difference.sum()), float(difference.std() * math.sqrt(len(difference)))

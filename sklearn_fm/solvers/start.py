@@ -259,7 +259,7 @@ class Start:
         Fitted
         """
         history = trained.history.copy()
-        for name in {"l2_linear", "l2_embedding"} & set(history):
+        for name in {"l2_linear", "l2_embedding", "l2_dense"} & set(history):
             history[name] *= self.problem.mean_weight  # in the unit of the parameters
         if self.before is not None and self.problem.one_pass:
             more = history.assign(epoch=len(self.before.history) + 1)
@@ -406,5 +406,5 @@ def _make_plan(
         tolerance=options.tol,
         verbose=int(options.verbose),
         callbacks=callbacks,
-        keep_state=problem.one_pass,
+        one_pass=problem.one_pass,
     )

@@ -55,7 +55,7 @@ class Plan:
     verbose: int = 0
     callbacks: list[tuple[str, Callback]] = field(default_factory=list)
     on_epoch: Callable[[FieldModel], bool] | None = None
-    keep_state: bool = False
+    one_pass: bool = False
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Trained:
     stopped_by : BaseException or None
         A `DivergenceError` or the KeyboardInterrupt of a Ctrl-C; weights are the last good.
     stepper_state : dict or None
-        What a later training needs to go on, if the plan asked to keep it.
+        What a later training needs to go on with steps of the size that these ended with.
     priors : dict of str to float
         Precisions that the training chose itself, by name.
     """
@@ -171,7 +171,7 @@ def train_gradient(
         return again, stopped_by
 
     metric = loss.metric_name
-    phase = "search" if refits else "partial_fit" if plan.keep_state else "fit"
+    phase = "search" if refits else "partial_fit" if plan.one_pass else "fit"
     net, stopped_by = run(train, valid, plan, plan.max_epochs, extra, phase)
     first, trained = net, train
     n_epochs = net.keep_best.best_epoch_
@@ -191,12 +191,11 @@ def train_gradient(
             restart()
     if stopped_by is None:
         stopped_by = _finish(first)  # its callbacks meet the weights that are kept
-    state = net.stepper_.state() if plan.keep_state else None
     return Trained(
         history,
         n_epochs,
         stopped_by=stopped_by,
-        stepper_state=state,
+        stepper_state=net.stepper_.state(),
         priors=_picked_priors(history, n_epochs, plan),
     )
 

@@ -38,6 +38,21 @@ class Priors:
     dense: float = 0.0
     smooth: tuple[str, ...] = ()
 
+    def record(self, chosen: tuple[str, ...]) -> dict[str, float]:
+        """Precisions as an epoch's record holds them.
+
+        Parameters
+        ----------
+        chosen : tuple of str
+            Names of those that the fit chooses; without any there is nothing to record.
+
+        Returns
+        -------
+        dict of str to float
+        """
+        names = ("linear", "embedding", *(name for name in chosen if name == "dense"))
+        return {f"l2_{name}": getattr(self, name) for name in names if chosen}
+
     def of(self, parameter: nn.Parameter, model: FieldModel) -> Penalty | None:
         """Penalty on a parameter.
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
 from sklearn.compose import make_column_selector, make_column_transformer
-from sklearn.linear_model import LogisticRegressionCV
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.linear_model import LogisticRegressionCV, RidgeCV
+from sklearn.metrics import log_loss, roc_auc_score, root_mean_squared_error
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
@@ -184,6 +184,63 @@ def test_priors_found_serve_partial_fit():
     assert found["linear"] == pytest.approx(model.history_.l2_linear.iloc[-1], rel=1e-6)
     model.partial_fit(X, y)
     assert model._fitted.model.priors == found
+
+
+def test_little_noise_lets_weak_priors_win():
+    """Half squared errors were added to nats: with noise .05 the RMSE was twice that of RidgeCV."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 20, (2500, 4))
+    X = pd.DataFrame(codes.astype(str), columns=list("abcd"))
+    y = rng.normal(size=(4, 20))[np.arange(4), codes].sum(axis=1) + 0.05 * rng.normal(size=2500)
+    ids = OneHotEncoder(handle_unknown="ignore").fit(X[:500])
+    ridge = RidgeCV(np.logspace(-6, 3, 19)).fit(ids.transform(X[:500]), y[:500])
+    model = FMRegressor(random_state=0).fit(X[:500], y[:500])
+    error = root_mean_squared_error(y[500:], model.predict(X[500:]))
+    assert error < 1.05 * root_mean_squared_error(y[500:], ridge.predict(ids.transform(X[500:])))
+
+
+@pytest.mark.parametrize("unit", [2.0**-10, 2.0**17])
+def test_unit_of_the_weights(unit):
+    """Strengths were looked for around a start divided by the mean weight: noise at 1e3."""
+    X, y = planted(300, 0)
+    plain = FMClassifier(random_state=0).fit(X, y)
+    other = FMClassifier(random_state=0).fit(X, y, sample_weight=np.full(300, unit))
+    assert np.abs(plain.predict_proba(X) - other.predict_proba(X)).max() < 1e-6
+
+
+def test_the_seed_does_not_decide_which_prior_wins():
+    """Folds were drawn by random_state, so probabilities differed by up to .19 between seeds."""
+    X, y = planted(600, 0)
+    a, b = (FMClassifier(random_state=seed).fit(X, y) for seed in (0, 1))
+    assert np.abs(a.predict_proba(X) - b.predict_proba(X)).max() < 0.02
+
+
+def test_refit_is_honoured():
+    X, y = planted(300, 0)
+    params = {"solver": "lbfgs", "early_stopping": True, "validation_fraction": 0.5}
+    once = FMClassifier(**params, refit=False, random_state=0).fit(X, y)
+    again = FMClassifier(**params, refit=True, random_state=0).fit(X, y)
+    assert np.abs(once.predict_proba(X) - again.predict_proba(X)).max() > 0.02
+
+
+def test_rows_to_watch_choose_nothing_without_early_stopping():
+    X, y = planted(300, 0)
+    model = FMClassifier(early_stopping=False, solver="lbfgs", random_state=0)
+    model.fit(X, y, eval_set=planted(100, 1))
+    assert set(model.history_.phase) == {"fit"}
+    assert model.history_.valid_loss.notna().all()
+
+
+def test_precisions_stand_in_their_columns(capsys):
+    """With one precision given, refit lines printed the other one in its column."""
+    X, y = planted(300, 0)
+    model = DeepFMClassifier(l2_linear=2.0, hidden_layer_sizes=(4,), verbose=1, random_state=0)
+    history = model.fit(X, y).history_
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == list(history)
+    assert all(len(line.split()) == len(lines[0].split()) for line in lines)
+    assert (history.l2_linear == 2.0).all()
+    assert history.l2_dense.notna().all()
 
 
 # -- real data ---------------------------------------------------------------------------------
