@@ -247,12 +247,15 @@ def test_one_line_does_not_fill_the_memory(cls, solver, monkeypatch):
 
 
 def test_a_pickle_weighs_what_its_weights_do():
-    """It held a name for each column of a sparse matrix, 5 MB of them for 200,000."""
+    """It held a name for each column of a sparse matrix, 5 MB of them for 200,000.
+
+    Besides the 17 weights of a row there are two accumulators, from which `partial_fit` goes on.
+    """
     X = sparse.random_array((500, 200_000), density=1e-4, rng=0, format="csr")
     model = FMRegressor(solver="adagrad", max_epochs=2).fit(X, np.arange(500.0))
     weights = sum(value.nbytes for value in model.module_.state_dict().values())
     text = pickle.dumps(model)
-    assert len(text) <= weights + 100_000
+    assert len(text) <= weights * 19 / 17 + 100_000
     assert_array_equal(pickle.loads(text).predict(X), model.predict(X))
 
 

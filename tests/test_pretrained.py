@@ -122,6 +122,7 @@ def test_keys_are_categories_as_they_stand_in_cells():
     assert_array_equal(weight[model.schema_.offsets[1] + 1 + codes], vectors[3:5])
 
 
+@pytest.mark.filterwarnings("ignore:lbfgs did not converge")
 @pytest.mark.parametrize("solver", ["adagrad", "lbfgs"])
 def test_a_refit_starts_from_the_vectors_again(solver):
     """Vectors that say it all, at a rate too small to learn anything else."""

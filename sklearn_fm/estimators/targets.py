@@ -142,6 +142,8 @@ class Classes:
             if bad:
                 raise ValueError(f"class_weight must hold finite weights >= 0, got {bad}.")
         weights, counted = np.ones(len(self.labels)), weight > 0
+        if isinstance(class_weight, dict):  # also for classes that these rows lack
+            weights = np.array([class_weight.get(label, 1.0) for label in self.labels.tolist()])
         if class_weight is not None and counted.any():
             codes = position[counted].astype(np.intp)
             present = np.unique(codes)

@@ -264,7 +264,8 @@ class ALSSolver:
         if held_out is not None:
             watched = Watched(table_of_blocks(problem, held_out[0]), *held_out[1:])
         n_sweeps = options.epochs("als")
-        with Progress(options.verbose, n_sweeps) as progress:
+        phase = "search" if can_refit else "fit"
+        with Progress(options.verbose, n_sweeps, phase) as progress:
             found = descend(
                 table_at(problem.rows[rows], y[rows]),
                 weight[rows],

@@ -5,11 +5,12 @@ Steps, rules and epochs are told in ``training``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
-from ..training.fitting import train_gradient
+from ..training.fitting import Plan, Trained, train_gradient
 from .fitted import Fitted, Outcome
 from .problem import Problem
 from .start import Start
@@ -48,15 +49,40 @@ class GradientSolver:
         state = before.state if before is not None and problem.one_pass else None
         if state and state["solver"] != self.name:
             state = None  # the new solver starts from the weights alone
-        trained = train_gradient(
-            start.module,
-            start.loss,
-            start.rows,
-            start.plan,
-            start.generator,
-            start.restart,
-            split=start.split,
-            valid=start.valid,
-            stepper_state=state,
-        )
+        if state is None and before is not None and problem.one_pass and self.name == "adagrad":
+            state = _as_if_trained(start, before)
+        trained = _train(start, start.plan, state)
         return Outcome(start.conclude(trained), trained.stopped_by)
+
+
+def _train(start: Start, plan: Plan, state: dict[str, Any] | None) -> Trained:
+    return train_gradient(
+        start.module,
+        start.loss,
+        start.rows,
+        plan,
+        start.generator,
+        start.restart,
+        split=start.split,
+        valid=start.valid,
+        stepper_state=state,
+    )
+
+
+def _as_if_trained(start: Start, before: Fitted) -> dict[str, Any]:
+    """State of "adagrad" as if it had trained what another solver did, on rows like these.
+
+    Steps begin large, which would undo what is known. So the rows are passed over once without a
+    step, and their squared gradients count for those of all rows before.
+    """
+    still = replace(start.plan.options, learning_rate=0.0, learning_rate_dense=0.0)
+    quiet = replace(start.plan, options=still, callbacks=[], on_epoch=None, verbose=0)
+    trained = _train(start, quiet, None)
+    start.restart()
+    state = trained.stepper_state
+    assert state is not None
+    first = start.plan.options.initial_accumulator
+    times = before.seen_weight / (start.known["seen_weight"] - before.seen_weight)
+    for values in state["tables"].values():
+        values[...] = first + (values - first) * times
+    return state

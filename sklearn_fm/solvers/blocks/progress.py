@@ -23,10 +23,12 @@ class Progress:
         Nothing at 0, a line per sweep at 1, a bar from 2 on.
     n_sweeps : int
         Sweeps to come.
+    phase : {"search", "fit"}
+        Which run over the rows they are.
     """
 
-    def __init__(self, verbose: int, n_sweeps: int) -> None:
-        self.prints = verbose == 1
+    def __init__(self, verbose: int, n_sweeps: int, phase: str = "fit") -> None:
+        self.prints, self.phase = verbose == 1, phase
         self.bar = tqdm(total=n_sweeps, unit="epoch", disable=verbose < 2)
 
     def __enter__(self) -> Self:
@@ -45,6 +47,7 @@ class Progress:
         """
         few = {name: value for name, value in record.items() if not name.startswith("scale_")}
         if self.prints:
-            print_record(few)
+            rest = {name: value for name, value in few.items() if name not in ("epoch", "phase")}
+            print_record({"epoch": few["epoch"], "phase": self.phase, **rest})
         self.bar.set_postfix({k: v for k, v in few.items() if k.endswith("_loss")}, refresh=False)
         self.bar.update()
