@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .cells import Wholes, read_column
+from .cells import Wholes, is_whole, read_column
 
 __all__ = ["Verdict", "look_like_ids", "recognise", "what_name_says"]
 
@@ -211,7 +211,7 @@ def _whole_numbers(values: Any) -> NDArray[Any] | None:
     if present.dtype.kind == "u":
         return present
     kind = pd.api.types.infer_dtype(present)
-    if kind == "decimal" and all(cell == cell // 1 for cell in present):
+    if kind == "decimal" and all(map(is_whole, present)):
         return np.array([int(cell) for cell in present])
     return present if kind == "integer" else None
 

@@ -1,5 +1,7 @@
 """Ids or numbers: what a column's name says, what its values say, and what is said in doubt."""
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -210,6 +212,20 @@ def test_ids_of_64_bits_are_compared_exactly():
             }
         )
         assert FieldEncoder().fit(frame).schema_.kinds == ("categorical",)
+
+
+@pytest.mark.parametrize("other", ["1e30", "Infinity", "-Infinity", "0.5", "NaN"])
+def test_decimals_of_any_size_are_read(other):
+    """1e28 raised InvalidOperation and infinity OverflowError, from deep inside."""
+    cells = [Decimal(str(i)) for i in IDS_WITH_GAPS]
+    X = pd.DataFrame({"user": [*cells, Decimal(other)]})
+    if "Infinity" in other:
+        with pytest.raises(ValueError, match="'user' holds infinity"):
+            FieldEncoder().fit(X)
+        return
+    is_whole = other in ("1e30", "NaN")
+    assert recognise("user", X["user"].to_numpy()).are_ids is is_whole
+    assert FieldEncoder().fit(X).schema_.kinds == ("categorical" if is_whole else "binned",)
 
 
 # -- what is said ----------------------------------------------------------------------------------
