@@ -241,6 +241,10 @@ def test_all_as_categories(X, buckets):
         ]
     ),
 )
+@example(  # a whole number and its text in columns of one vocabulary
+    X=pd.DataFrame({"c0": [0], "c1": pd.Series(["0"], dtype=object)}),
+    field=CategoryField(vocabulary="all"),
+)
 def test_whatever_a_column_is_said_to_be(X, field):
     check_or_refuse(FieldEncoder(fields=dict.fromkeys(X.columns, field)), X)
 
