@@ -15,17 +15,18 @@ ROOT = Path(sklearn_fm.__file__).parent
 MAY_IMPORT = {
     "__init__": "estimators encoding data schema",  # for checkers of types; lazily at run time
     "schema": "",
+    "user_line": "",
     "kernels": "schema numpy numba llvmlite",
     "data": "kernels schema numpy scipy torch",
     "layers": "schema torch",
     "models": "layers schema torch",
-    "encoding": "data kernels schema numpy scipy pandas pyarrow joblib sklearn",
+    "encoding": "data kernels schema user_line numpy scipy pandas pyarrow joblib sklearn",
     "training": "data kernels schema models layers numpy scipy pandas torch skorch joblib "
     "threadpoolctl tqdm sklearn.metrics",
     "solvers": "training data kernels schema models __version__ torch numpy scipy pandas joblib "
     "tqdm sklearn.model_selection",
-    "estimators": "solvers training encoding data models layers schema numpy pandas scipy torch "
-    "joblib sklearn",
+    "estimators": "solvers training encoding data models layers schema user_line numpy pandas "
+    "scipy torch joblib sklearn",
     "inspection": "numpy pandas matplotlib sklearn",
 }
 FILES = sorted(ROOT.rglob("*.py"))

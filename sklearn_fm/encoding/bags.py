@@ -5,12 +5,13 @@ A category within a bag is coded by the same encoders as one in a cell of its ow
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from sklearn_fm.user_line import warn_user
 
 from .categories import CategoryEncoder, HashEncoder
 from .column_encoder import ColumnEncoder
@@ -230,11 +231,10 @@ class BagEncoder(ColumnEncoder):
                 f"max_length={most}. Raise max_length, or pass truncate='first' or 'last'."
             )
         if self.field.truncate is None:
-            warnings.warn(
+            warn_user(
                 f"Field {self.name!r} got bags of up to {lengths.max()} values, but the longest in "
                 f"fit had {most}: only the first {most} of each are used. Pass BagField("
-                "max_length=...) to have room for more, or truncate= to say which to keep.",
-                stacklevel=2,
+                "max_length=...) to have room for more, or truncate= to say which to keep."
             )
         place = bags.places
         if self.field.truncate == "last":

@@ -59,7 +59,7 @@ class CategoryEncoder(ColumnEncoder):
     rare_share : float
         Share of the weight in fit whose categories are too rare for a code.
     has_warned : bool
-        Whether `warn_of_unknown` has warned of its columns.
+        Whether `warn_of_unknown` has warned of its columns; copies have not.
     """
 
     def __init__(
@@ -84,6 +84,9 @@ class CategoryEncoder(ColumnEncoder):
         self._vocabulary_name = vocabulary_name or name
         self.rare_share = 0.0
         self.has_warned = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "has_warned": False}
 
     @property
     def vocabulary_name(self) -> str:

@@ -6,6 +6,7 @@ It copies no text that Arrow holds already, and gives no cell a code.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ __all__ = [
     "Texts",
     "Wholes",
     "factorize",
+    "is_whole",
     "read_cells",
     "read_column",
 ]
@@ -181,6 +183,23 @@ def factorize(values: Any) -> tuple[NDArray[np.intp], list[Any]]:
     if cells.dtype.kind in "mM":
         cells = np.asarray(pd.Index(cells).astype(object))
     return numbers, cells.tolist()
+
+
+def is_whole(cell: Any) -> bool:
+    """Whether a number is finite and whole; decimals may be of any size.
+
+    Parameters
+    ----------
+    cell : float, int or Decimal
+        Not NaN.
+
+    Returns
+    -------
+    bool
+    """
+    if isinstance(cell, Decimal):  # whose division has digits for 10**28 only
+        return cell.is_finite() and cell == cell.to_integral_value()
+    return bool(cell == cell // 1)
 
 
 # -- kinds -----------------------------------------------------------------------------------

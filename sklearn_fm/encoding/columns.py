@@ -20,6 +20,7 @@ from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.utils.validation import check_array, validate_data
 
+from .cells import is_whole
 from .tables import (
     array_values,
     as_table,
@@ -94,7 +95,7 @@ class Columns:
         cells = self.read(j)
         inferred = _infer(cells)
         if inferred in ("floating", "mixed-integer-float", "decimal"):
-            return all(cell == cell // 1 for cell in cells[~pd.isna(cells)])
+            return all(map(is_whole, cells[~pd.isna(cells)]))
         return inferred == "integer"
 
     def is_bag(self, j: int) -> bool:

@@ -113,16 +113,18 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
     Notes
     -----
     Whole numbers are ids, and so categories, if the last word of their column's name says so: a
-    word for ids (id, key, code, sku, zip ...), or whom or what rows of ratings and purchases are
-    about (user, customer, item, movie, store ...), in user_id, userId, "User ID", movies. They are
-    numbers if a word is of measurements (age, price, time, n_items). Where the name says nothing,
+    word for ids (id, sku, zip ...), or whom or what rows of ratings and purchases are about (user,
+    customer, item, movie, store ...), in user_id, userId, "User ID". They are numbers if a word is
+    of measurements (age, price, time, n_items, distance_to_store). Where the name says nothing,
     integers are ids if there are at least 100 different ones, each in two rows on average, which
-    fill 95% of their range and whose neighbours do not resemble each other in frequency (rank
-    correlation below 0.85) as those of counts do; or a third of their range, with neighbours of
-    a quarter of the rows more unlike than chance makes them. If they fill less, fit takes them
-    for numbers and warns. A different number in nearly every row is a row number, whatever its
-    name. `summary` says what was chosen and why; `categorical`, `numeric` and `fields` override
-    it.
+    fill a third of their range, and whose neighbours do not resemble each other in frequency (rank
+    correlation below 0.85) as those of counts do, but at a quarter of the rows are more unlike than
+    chance makes them. If they fill less, or all of it evenly, fit takes them for numbers and warns;
+    not if they fill less and have fewer than ten rows each, as prices do. A name that may be that
+    of ids (movies, invoice_no, age_category) leaves it to the values, too, but fit warns wherever
+    they do not speak for numbers. A different number in nearly every row is a row number, whatever
+    its name. `summary` says what was chosen and why; `categorical`, `numeric` and `fields`
+    override it.
 
     Threads may encode while another fits: they get the codes of the encoder as it was before or
     as it is after. What fails leaves it as it was.

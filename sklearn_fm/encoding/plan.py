@@ -6,9 +6,10 @@ It encodes nothing.
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeGuard
+
+from sklearn_fm.user_line import warn_user
 
 from .bags import BagEncoder
 from .bins import BinEncoder, KnotEncoder
@@ -129,11 +130,10 @@ def make_plan(encoder: Any, X: Any, columns: Columns) -> list[Step]:
             for made in planner.make(name, field)
         ]
     if doubtful:
-        warnings.warn(
+        warn_user(
             f"Columns {doubtful} hold whole numbers that may be ids, and were taken for numbers. "
             f"Pass FieldEncoder(categorical={doubtful}) if they are ids, else "
-            f"FieldEncoder(numeric={doubtful}); estimators take one as encoder=.",
-            stacklevel=2,
+            f"FieldEncoder(numeric={doubtful}); estimators take one as encoder=."
         )
     _check_vocabularies(steps)
     _check_sharing(fields, steps)

@@ -15,6 +15,7 @@ from joblib import effective_n_jobs
 from numpy.typing import NDArray
 
 from sklearn_fm.schema import FieldSchema
+from sklearn_fm.user_line import keep_warnings, warn_user
 
 from .bags import BagEncoder
 from .categories import CategoryEncoder, HashEncoder
@@ -253,5 +254,13 @@ def _run(
         for task in tasks:
             work(task)
         return
+    kept: list[str] = []
+
+    def work_silently(task: Any) -> None:
+        with keep_warnings(kept):
+            work(task)
+
     with ThreadPoolExecutor(n_threads) as pool:
-        list(pool.map(work, tasks))
+        list(pool.map(work_silently, tasks))
+    for message in kept:
+        warn_user(message)

@@ -6,7 +6,6 @@ It gives no codes.
 from __future__ import annotations
 
 import threading
-import warnings
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sklearn_fm.data.array import FieldArray
+from sklearn_fm.user_line import warn_user
 
 from .bags import EMPTY, BagEncoder
 from .categories import CategoryEncoder
@@ -85,7 +85,8 @@ def warn_of_unknown(encoder: ColumnEncoder, values: Any, codes: NDArray[Any]) ->
         return
     cells = encoder.items_of(values) if isinstance(encoder, BagEncoder) else values
     is_unknown = items.known.look_up(cells) < 0
-    is_new = _n_distinct(cells) >= min(_DISTINCT, max(items.known.n_codes, 2))
+    n_distinct = _n_distinct(cells)
+    is_new = not n_distinct or n_distinct >= min(_DISTINCT, max(items.known.n_codes, 2))
     if is_unknown.mean() < MOST or not is_new:
         return
     with _said:
@@ -95,12 +96,11 @@ def warn_of_unknown(encoder: ColumnEncoder, values: Any, codes: NDArray[Any]) ->
     what = "rows" if encoder is items else "values of bags"
     known = ", ".join(map(_shown, items.known.first_categories(3)))
     example = _shown(cells[int(np.argmax(is_unknown))])
-    warnings.warn(
+    warn_user(
         f"Field {encoder.name!r} is unknown in {is_unknown.sum():,} of {len(cells):,} {what}, for "
         f"instance {example}; it was in {items.rare_share:.0%} in fit, which knows {known} ... Is "
         "it the column of fit, with ids of the same kind? FieldEncoder.unknown_share counts; this "
         "is said once.",
-        stacklevel=2,
     )
 
 
@@ -114,6 +114,6 @@ def _shown(cell: Any) -> str:
 
 
 def _n_distinct(cells: Any) -> int:
-    """Number of distinct cells among a thousand at most, spread over all."""
+    """Number of distinct cells, missing ones aside, among a thousand spread over all."""
     rows = np.unique(np.linspace(0, len(cells) - 1, 1000).astype(np.intp))
     return len(pd.unique(pd.Series(cells[rows]).dropna()))

@@ -24,6 +24,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_fm.user_line import levels_to_user
+
 from ..data.csr import check_csr
 from ..data.folder import FieldFolder
 from ..encoding import FieldEncoder
@@ -48,7 +50,6 @@ from .parameters import estimator
 from .pretrained import find_pretrained
 from .settings import SharedParameters
 from .sources import Source, in_chunks, open_source
-from .user_line import levels_to_user
 
 __all__ = ["BaseFieldEstimator", "Coding", "Learned"]
 

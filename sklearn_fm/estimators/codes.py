@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sklearn_fm.user_line import levels_to_user
+
 from ..data.array import FieldArray
 from ..data.marks import mark_of
 from ..encoding.tables import is_polars
 from ..schema import FieldSchema
-from .user_line import levels_to_user
 
 __all__ = ["find_codes", "numbered_columns", "warn_of_merged", "warn_of_unseen"]
 

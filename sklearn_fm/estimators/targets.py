@@ -16,7 +16,7 @@ from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
-from .user_line import levels_to_user
+from sklearn_fm.user_line import levels_to_user
 
 __all__ = ["Classes", "check_labels", "check_regression_target"]
 

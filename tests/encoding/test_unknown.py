@@ -79,12 +79,10 @@ def test_a_column_of_another_vocabulary_is_said_once(table, n_jobs):
     assert "it was in 0% in fit, which knows 0, 1, 2" in message
     assert "unknown_share" in message
     assert warnings_of(lambda: encoder.transform(other)) == []
-    again = pickle.loads(pickle.dumps(encoder))
-    assert warnings_of(lambda: again.transform(other)) == []
-    (message,) = warnings_of(lambda: again.transform(X.assign(town=X["town"].str.upper())))
+    (message,) = warnings_of(lambda: encoder.transform(X.assign(town=X["town"].str.upper())))
     assert "Field 'town'" in message
     tags = X.assign(tags=[[tag + "!" for tag in bag] for bag in X["tags"]])
-    (message,) = warnings_of(lambda: again.transform(tags))
+    (message,) = warnings_of(lambda: encoder.transform(tags))
     assert message.startswith("Field 'tags' is unknown in ")
     assert "values of bags, for instance" in message
 
@@ -107,6 +105,52 @@ def test_threads_say_it_once(table):
             thread.join()
 
     assert len(warnings_of(work)) == 1
+
+
+@pytest.mark.parametrize("other", [pickle.dumps, FieldEncoder.partial_fit])
+def test_another_process_and_a_grown_encoder_say_it_again(table, other):
+    """The server that loaded the model was silent, since the notebook that saved it was not."""
+    encoder = FieldEncoder().fit(table)
+    new = table.assign(user=table["user"] + 1000)
+    assert len(warnings_of(lambda: encoder.transform(new))) == 1
+    if other is pickle.dumps:
+        encoder = pickle.loads(pickle.dumps(encoder))
+    else:
+        encoder.partial_fit(table[:10])
+    assert len(warnings_of(lambda: encoder.transform(new))) == 1
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_an_empty_column_is_said(table, missing):
+    """A join that found nothing left every user a stranger, without a word."""
+    encoder = FieldEncoder().fit(table)
+    empty = table.assign(town=pd.Series([missing] * N, dtype=object))
+    (message,) = warnings_of(lambda: encoder.transform(empty))
+    assert message.startswith(f"Field 'town' is unknown in {N} of {N} rows, for instance ")
+    some = table.assign(town=table["town"].where(np.arange(N) % 2 > 0, None))
+    encoder = FieldEncoder().fit(some)
+    assert warnings_of(lambda: encoder.transform(empty)) == []  # known to be so
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_warnings_point_at_the_line_of_the_user(table, n_jobs):
+    """They pointed into the library, so that Python's "default" filter showed the first only."""
+    X = pd.concat([table] * 60, ignore_index=True).drop(columns="price")
+    encoder = FieldEncoder(n_jobs=n_jobs)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        ids = np.random.default_rng(0).choice(10**6, 50, replace=False)
+        encoder.fit(X.assign(visitors=ids[X["user"]]))  # may be ids
+        encoder.fit(X).transform(X.assign(user=X["user"] + 1000))  # unknown
+        encoder.transform(X.assign(tags=[list("abcdefgh")] * len(X)))  # longer than in fit
+    starts = ["Columns ['visitors']", "Field 'user' is unknown", "Field 'tags' got bags"]
+    assert len(caught) == 3
+    assert all(
+        str(warning.message).startswith(start)
+        for warning, start in zip(caught, starts, strict=True)
+    )
+    assert [warning.filename for warning in caught] == [__file__] * 3
+    assert caught[0].lineno + 2 == caught[1].lineno + 1 == caught[2].lineno
 
 
 @pytest.mark.parametrize(
