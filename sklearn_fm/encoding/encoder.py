@@ -7,6 +7,7 @@ stores it (see ``columns``).
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from sklearn_fm.data.array import FieldArray
@@ -508,6 +510,7 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         schema = schema_of(steps)
         codes = lay_out(schema, rows.n_rows, encode, new.n_jobs)
         self._publish(new, steps, forget_rare=forget_rare)
+        self._warn_of_polars()
         return FieldArray._wrap(codes, schema)
 
     def _fit_chunks(self, chunks: Iterable[tuple[Any, Any]]) -> None:
@@ -546,6 +549,18 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
 
         codes = lay_out(fitted.schema_, columns.n_rows, encode, fitted.n_jobs)
         return FieldArray._wrap(codes, fitted.schema_)
+
+    def _warn_of_polars(self) -> None:
+        """Warn of the one container that has no place for the schema, where codes go into it."""
+        if _get_output_config("transform", self)["dense"] == "polars":
+            warnings.warn(
+                "Codes in a polars DataFrame lose their schema: an estimator would read them as "
+                "plain numbers. Pass it schema=encoder.schema_ of this FieldEncoder and ignore "
+                "this warning, or set_output(transform='pandas'), which keeps the schema, or "
+                "'default'.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _publish(self, new: FieldEncoder, steps: list[Step], *, forget_rare: bool) -> None:
         """Take over what a copy has learned, in one assignment; parameters stay."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .cells import Wholes, read_column
 
-__all__ = ["Verdict", "look_like_ids", "named_like_ids", "recognise"]
+__all__ = ["LIKE_COUNTS", "Verdict", "likeness", "look_like_ids", "named_like_ids", "recognise"]
 
 
 def _words(text: str) -> frozenset[str]:
@@ -47,6 +47,8 @@ _MEASURES = _COUNTS | _words(
     "population capacity seat latitude longitude lat lon gain loss"
 )
 _WORD = re.compile(r"[A-Z]{2,}s(?![a-z])|[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+#: Likeness of the frequencies of neighbours from which on they are those of counts.
+LIKE_COUNTS = 0.85
 _LARGEST_MEASUREMENT = 2**53  # none has that many digits
 _NANOSECONDS = (5 * 10**17, 3 * 10**18)  # 1985 to 2065
 
@@ -132,7 +134,8 @@ def named_like_ids(name: str, numbers: NDArray[Any]) -> bool | None:
             return True
         if head in _THINGS:
             is_plural = _WORD.findall(name)[-1].lower() != head
-            return not (is_plural and _likeness(np.unique(numbers, return_counts=True)[1]) >= 0.85)
+            counts = np.unique(numbers, return_counts=True)[1]
+            return not (is_plural and likeness(counts) >= LIKE_COUNTS)
     return False if _MEASURES.intersection(words) else None
 
 
@@ -163,8 +166,8 @@ def look_like_ids(numbers: NDArray[Any]) -> bool | None:
     n, n_rows = len(distinct), len(numbers)
     if n < 100 or n > n_rows / 2:
         return False
-    likeness = _likeness(counts)
-    if likeness >= 0.85 or _are_rounded(distinct, counts) or _are_moments(distinct):
+    alike = likeness(counts)
+    if alike >= LIKE_COUNTS or _are_rounded(distinct, counts) or _are_moments(distinct):
         return False
     least, most = int(distinct[0]), int(distinct[-1])
     filled = n / (most - least + 1)
@@ -174,7 +177,25 @@ def look_like_ids(numbers: NDArray[Any]) -> bool | None:
         return False
     if filled > 1 / 3:
         return _jumps(counts) >= 0.25
-    return None if likeness < 0.4 and n < n_rows / 10 else False
+    return None if alike < 0.4 and n < n_rows / 10 else False
+
+
+def likeness(counts: NDArray[np.intp]) -> float:
+    """Rank correlation of the frequencies of neighbours; 0 if all are the same.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (n_distinct,)
+        How often each number occurs, in the order of the numbers.
+
+    Returns
+    -------
+    float
+    """
+    before, after = counts[:-1], counts[1:]
+    if len(counts) < 3 or np.ptp(before) == 0 or np.ptp(after) == 0:
+        return 0.0
+    return float(np.corrcoef(_ranks(before), _ranks(after))[0, 1])
 
 
 # -- implementation ----------------------------------------------------------------------------
@@ -224,14 +245,6 @@ def _are_moments(distinct: NDArray[Any]) -> bool:
         return False
     month, day = distinct // 100 % 100, distinct % 100
     return bool(((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all())
-
-
-def _likeness(counts: NDArray[np.intp]) -> float:
-    """Rank correlation of the frequencies of neighbours; 0 if all are the same."""
-    before, after = counts[:-1], counts[1:]
-    if len(counts) < 3 or np.ptp(before) == 0 or np.ptp(after) == 0:
-        return 0.0
-    return float(np.corrcoef(_ranks(before), _ranks(after))[0, 1])
 
 
 def _jumps(counts: NDArray[np.intp]) -> float:

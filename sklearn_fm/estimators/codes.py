@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from ..data.array import FieldArray
 from ..data.marks import mark_of
+from ..encoding import FieldEncoder
+from ..encoding.recognition import LIKE_COUNTS, likeness
 from ..encoding.tables import is_polars
 from ..schema import FieldSchema
 from .user_line import levels_to_user
@@ -47,6 +49,8 @@ def find_codes(X: Any, expected: FieldSchema | None) -> Any:
     ValueError
         If X holds codes whose fields cannot be told.
     """
+    if isinstance(X, FieldArray) and X.schema is not None and X.dtype.kind not in "iuf":
+        return FieldArray(X.astype(np.float64), X.schema)  # codes as objects
     is_frame = isinstance(X, pd.DataFrame)
     if isinstance(X, FieldArray) or not (is_frame or isinstance(X, np.ndarray)) or X.ndim != 2:
         return X
@@ -122,25 +126,32 @@ def _find_name(name: str, positions: dict[str, int]) -> int:
 # -- no mark: what looks like codes ------------------------------------------------------------
 
 
-def numbered_columns(X: Any) -> dict[int, int]:
+def numbered_columns(X: Any, encoder: FieldEncoder) -> dict[int, int]:
     """Columns of a table that number things from 0 without gaps, as codes do.
 
     Parameters
     ----------
     X : DataFrame or ndarray
         The table.
+    encoder : FieldEncoder
+        Fitted to it; columns are left out that are numbers by their names, such as "hour".
 
     Returns
     -------
     dict of int to int
-        Position and largest number of each such column.
+        Position and largest number of each such column, where each column is one field.
     """
-    columns = range(X.shape[1])
-    tops = {column: _largest_number(_cells(X, column)) for column in columns}
+    summary = encoder.summary()
+    if len(summary) != X.shape[1]:
+        return {}
+    by_name = summary["chosen_by"] == "name"
+    tops = {j: _largest_number(_cells(X, j)) for j in np.flatnonzero(~by_name).tolist()}
     return {column: top for column, top in tops.items() if top is not None}
 
 
 def _largest_number(cells: NDArray[Any]) -> int | None:
+    if cells.dtype.kind == "O" and pd.api.types.infer_dtype(cells) in ("integer", "floating"):
+        cells = cells.astype(np.float64)
     if cells.dtype.kind not in "iuf" or cells.min() != 0 or not cells.max() < len(cells):
         return None
     whole = cells.astype(np.intp)
@@ -152,25 +163,28 @@ def _largest_number(cells: NDArray[Any]) -> int | None:
 def warn_of_merged(schema: FieldSchema, tops: dict[int, int], X: Any) -> None:
     """Warn where what looks like codes was cut into bins of several each.
 
+    Numbers that count something run from 0 without gaps, too; but neighbours among them are of
+    similar frequency, and may share a bin.
+
     Parameters
     ----------
     schema : FieldSchema
         What a FieldEncoder made of the table.
     tops : dict of int to int
-        Its `numbered_columns`; nothing is said unless these are all.
+        Its `numbered_columns`.
     X : DataFrame or ndarray
         The table.
     """
-    if not len(tops) == schema.n_columns == schema.n_fields:
-        return
     for column, top in tops.items():
         n_bins = schema.vocabulary_sizes[column] - 1
-        if schema.kinds[column] == "binned" and top + 1 > n_bins:
+        if schema.kinds[column] != "binned" or top + 1 <= n_bins:
+            continue
+        if likeness(np.bincount(_cells(X, column).astype(np.intp))) < LIKE_COUNTS:
             label = _label(X, column)
             warnings.warn(
-                "All columns of X number things from 0 without gaps, as a FieldEncoder's codes do, "
-                f"but X has no schema, so that column {label!r} was taken for a number: its "
-                f"{top + 1} values share {n_bins} bins. Say what they are: schema=encoder.schema_ "
+                f"Column {label!r} numbers things from 0 without gaps, as a FieldEncoder's codes "
+                "do, but bears no schema, so that it was taken for a number: its "
+                f"{top + 1} values share {n_bins} bins. Say what it is: schema=encoder.schema_ "
                 f"for codes, encoder=FieldEncoder(categorical=[{label!r}]) for any ids, "
                 f"encoder=FieldEncoder(numeric=[{label!r}]) for numbers.",
                 UserWarning,

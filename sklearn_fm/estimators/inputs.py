@@ -145,7 +145,8 @@ class Encoding:
     past_sizes : frozenset
         Vocabulary sizes that the schema has had.
     numbered : dict of int to int
-        Columns of X that look like codes without a schema, unless it was said what they are.
+        Columns of X that look like codes without a schema, unless their names or the user say what
+        they are.
     """
 
     owner: str
@@ -208,7 +209,7 @@ class Encoding:
             return cls(owner, schema), FieldArray(np.asarray(X), schema)
         encoder = make_encoder()
         encoded = encoder.fit_transform(X, sample_weight=weight)
-        numbered = numbered_columns(X) if says_nothing else {}
+        numbered = numbered_columns(X, encoder) if says_nothing else {}
         warn_of_merged(encoder.schema_, numbered, X)
         return cls(owner, encoder.schema_, encoder, numbered=numbered), encoded
 
