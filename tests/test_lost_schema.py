@@ -265,6 +265,14 @@ CHAIN = Pipeline([("encode", FieldEncoder()), ("chain", ClassifierChain(make_mod
 POLARS = make_pipeline(FieldEncoder(), make_model()).set_output(transform="polars")
 
 
+def test_polars_says_that_the_schema_is_lost():
+    """Few categories have a bin each, so that nothing was said, and unseen ones were category 0."""
+    pytest.importorskip("polars")
+    with pytest.warns(UserWarning, match=r"Codes in a polars DataFrame lose their schema"):
+        clone(POLARS).fit(X[["item"]], Y)
+
+
+@pytest.mark.filterwarnings("ignore:Codes in a polars DataFrame")
 def test_polars_says_that_ids_are_merged():
     """polars has no place for a schema. 30 users became 18 bins, and unseen ones user 0."""
     pytest.importorskip("polars")

@@ -126,6 +126,9 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
     name. `summary` says what was chosen and why; `categorical`, `numeric` and `fields` override
     it.
 
+    Codes keep their schema in a FieldArray and in a pandas DataFrame. Columns of polars have no
+    place for one, so fit warns if `set_output` says "polars".
+
     Threads may encode while another fits: they get the codes of the encoder as it was before or
     as it is after. What fails leaves it as it was.
 
