@@ -163,8 +163,8 @@ def _largest_number(cells: NDArray[Any]) -> int | None:
 def warn_of_merged(schema: FieldSchema, tops: dict[int, int], X: Any) -> None:
     """Warn where what looks like codes was cut into bins of several each.
 
-    Numbers that count something run from 0 without gaps, too; but neighbours among them are of
-    similar frequency, and may share a bin.
+    Counts run from 0 without gaps, too, but neighbours among them are of similar frequency; they
+    may share a bin. A different number in nearly every row is a row number, no code.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ def warn_of_merged(schema: FieldSchema, tops: dict[int, int], X: Any) -> None:
     """
     for column, top in tops.items():
         n_bins = schema.vocabulary_sizes[column] - 1
-        if schema.kinds[column] != "binned" or top + 1 <= n_bins:
+        if schema.kinds[column] != "binned" or not n_bins < top + 1 < 0.9 * len(X):
             continue
         if likeness(np.bincount(_cells(X, column).astype(np.intp))) < LIKE_COUNTS:
             label = _label(X, column)
