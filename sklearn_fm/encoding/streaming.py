@@ -196,7 +196,7 @@ def _open_dataset(source: Any) -> Any:
         raise ValueError(
             f"{os.fspath(source)!r} is not Parquet, the only format in which tables are read from "
             "disk. Read another into memory, CSV by pandas.read_csv(path), and pass the DataFrame; "
-            "or write it once by DataFrame.to_parquet."
+            f"or write it once by DataFrame.to_parquet. ({error})"
         ) from error
 
 
