@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -23,8 +23,9 @@ from sklearn_fm.data.array import FieldArray
 from sklearn_fm.schema import FieldSchema
 
 from .categories import CategoryEncoder, HashEncoder
+from .column_encoder import ColumnEncoder
 from .columns import read_columns
-from .fields import Field
+from .fields import Field, Scaler
 from .plan import check_parameters, make_plan
 from .steps import Step, items_of, lay_out, learn, schema_of, settle
 from .unknown import unknown_share, warn_of_unknown
@@ -144,18 +145,22 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
     (('categorical', 'binned'), (3, 4))
     """
 
+    schema_: FieldSchema
+    encoders_: dict[str, ColumnEncoder]
+    n_features_in_: int
+
     def __init__(
         self,
         *,
         categorical: Any = None,
         numeric: Any = None,
         fields: dict[Any, Field] | None = None,
-        scaler: Any = "bins",
+        scaler: Scaler = "bins",
         n_bins: int = 20,
         min_frequency: float | None = None,
         max_categories: int | None = None,
         hash_buckets: int | None = None,
-        handle_unknown: str = "unknown",
+        handle_unknown: Literal["unknown", "error"] = "unknown",
         n_jobs: int | None = None,
     ) -> None:
         self.categorical = categorical
