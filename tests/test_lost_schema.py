@@ -322,6 +322,19 @@ def test_one_column_of_numbers_does_not_silence(way):
         lost.fit(X.assign(sal=RNG.rand(N)), Y)
 
 
+def test_a_column_of_several_fields_does_not_silence():
+    """A date is four fields, so that columns and fields were not one to one."""
+    table = pd.DataFrame({"x": everything_below(60), "day": pd.Timestamp("2024-01-01")})
+    table["day"] += pd.to_timedelta(np.arange(N), "D")
+    for column in (table["x"], table["x"].astype("Int64")):
+        with pytest.warns(UserWarning, match=r"Column 'x' .* 60 values share"):
+            model = make_model().fit(table.assign(x=column), Y)
+        with pytest.warns(UserWarning, match="Column 'x' holds -1"):
+            model.predict(table.assign(x=-1))
+    gaps = [None, np.nan, *range(30)] * (N // 32) + [None] * (N % 32)
+    make_model().fit(np.array(gaps, dtype=object).reshape(-1, 1), Y)
+
+
 def test_codes_as_objects():
     """They had the class and schema still, and ended in a TypeError of numpy."""
     as_objects = FunctionTransformer(lambda codes: codes.astype(object))

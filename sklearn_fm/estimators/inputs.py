@@ -145,8 +145,7 @@ class Encoding:
     past_sizes : frozenset
         Vocabulary sizes that the schema has had.
     numbered : dict of int to int
-        Columns of X that look like codes without a schema, unless their names or the user say what
-        they are.
+        Columns of X that look like codes without a schema, unless it was said what they are.
     """
 
     owner: str
@@ -209,8 +208,8 @@ class Encoding:
             return cls(owner, schema), FieldArray(np.asarray(X), schema)
         encoder = make_encoder()
         encoded = encoder.fit_transform(X, sample_weight=weight)
-        numbered = numbered_columns(X, encoder) if says_nothing else {}
-        warn_of_merged(encoder.schema_, numbered, X)
+        numbered = numbered_columns(X) if says_nothing else {}
+        warn_of_merged(encoder, numbered, X)
         return cls(owner, encoder.schema_, encoder, numbered=numbered), encoded
 
     def grown(self, X: Any, weight: NDArray[np.float64]) -> tuple[Encoding, Encoded]:
@@ -273,8 +272,8 @@ class Encoding:
             self._check_schema(X.schema)
             return X.under(self.schema)
         if self.encoder is not None:
-            warn_of_unseen(self.schema, self.numbered, X)
             X = _named_as_in_fit(X, self.encoder)
+            warn_of_unseen(self.encoder, self.numbered, X)
             return self.encoder.transform(X).under(self.schema)
         try:
             return FieldArray(np.asarray(X), self.schema)
