@@ -631,3 +631,31 @@ def test_an_error_within_training_changes_nothing(again):
     model.set_params(callbacks=[Broken()])
     unchanged(model, lambda m: getattr(m, again)(X, Y), RuntimeError, "broken")
     assert len(model.history_) == 2
+
+
+@pytest.mark.parametrize(
+    ("act", "name"),
+    [
+        (lambda m, df: m.fit(df, "label"), "label"),
+        (lambda m, df: m.partial_fit(df, "label"), "label"),
+        (lambda m, df: m.fit(df, Y, sample_weight="w"), "w"),
+        (lambda m, df: m.fit(X, Y, X_val=df, y_val="label"), "label"),
+        (lambda m, df: m.score(df[["user", "age"]], "label"), "label"),
+    ],
+    ids=["fit", "partial_fit", "weight", "watched", "score"],
+)
+def test_a_name_for_a_column_in_memory(act, name):
+    """`fit(df, "label")` counted letters: inconsistent numbers of samples, [60, 5]."""
+    df = X.assign(label=Y, w=ONES)
+    message = rf"{name!r} is a name, which works for tables on disk only(?s:.*)df\[{name!r}\]"
+    unchanged(copy.deepcopy(fitted(FMClassifier)), lambda m: act(m, df), ValueError, message)
+
+
+def test_a_table_on_disk_that_is_not_parquet(tmp_path):
+    """It was an ArrowInvalid that spoke of magic bytes."""
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "my.csv"
+    X.assign(y=Y).to_csv(path, index=False)
+    for act in (lambda m: m.fit(path, "y"), lambda m: m.predict(path)):
+        model = copy.deepcopy(fitted(FMClassifier))
+        unchanged(model, act, ValueError, r"my\.csv' is not Parquet(?s:.*)pandas\.read_csv")

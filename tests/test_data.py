@@ -275,8 +275,8 @@ COMPUTATIONS = {
     "flip": lambda X: np.flip(X, axis=1),
     "roll": lambda X: np.roll(X, 1, axis=1),
     "sort": lambda X: np.sort(X, axis=1),
-    "column_stack": lambda X: np.column_stack([X, X]),
     "block": lambda X: np.block([[X], [X]]),
+    "c_ of what is no cast": lambda X: np.c_[X.argsort(0).astype(float), X * 1.5],
     "concatenate_flat": lambda X: np.concatenate([X, X], axis=None),
     "stack": lambda X: np.stack([X, X]),
     "where": lambda X: np.where(X > 0, X, 0),
@@ -335,7 +335,7 @@ def test_stacking_rows_of_different_schemas_gives_a_plain_array(X, stack):
 
 @pytest.mark.parametrize("stack", [np.hstack, lambda parts: np.concatenate(parts, axis=1)])
 def test_columns_side_by_side(X, mixed, stack):
-    """Fields of all parts, and plain numbers as numeric fields; anything else is a plain array."""
+    """Fields of all parts, and plain numbers as numeric fields; texts are refused."""
     numbers = np.array([[0.5, np.nan], [1.0, 2.0], [-1.0, 0.0]])
     result = stack([numbers, X, np.asarray(mixed)])
     names = FieldSchema.from_sizes([1, 1], names=["x0", "x1"])
@@ -343,7 +343,9 @@ def test_columns_side_by_side(X, mixed, stack):
     assert_array_equal(result, np.hstack([numbers, np.asarray(X), np.asarray(mixed)]))
     expected = np.hstack([np.nan_to_num(numbers), X.values, mixed.values])
     assert_array_equal(result.values, expected.astype(np.float32))
-    for other in (X[:, :1].astype(str), X.view(), X[:, :2].view(np.asarray(X).dtype)):
+    with pytest.raises(ValueError, match="Column 'x3' of dtype <U"):
+        stack([X, X[:, :1].astype(str)])
+    for other in (X.view(), X[:, :2].view(np.asarray(X).dtype)):
         assert type(stack([X, other])) is np.ndarray
     assert getattr(np.hstack([X[0], X[1]]), "schema", None) is None
 

@@ -141,6 +141,67 @@ def test_numbers_beside_codes_are_numeric_fields(output):
     np.testing.assert_allclose(pipeline.predict_proba(later), expected, atol=1e-12)
 
 
+WITH_AGE, LATER = X.assign(age=RNG.rand(N)), TESTED.assign(age=0.5)
+AGE = ["age"]
+ENCODER = FieldEncoder().fit(X)
+
+
+def beside(join):
+    """Codes and a number beside them, put together by hand."""
+    return FunctionTransformer(lambda table: join(ENCODER.transform(table[BOTH]), table[AGE]))
+
+
+BESIDE = {
+    "passthrough": make_column_transformer((FieldEncoder(), BOTH), remainder="passthrough"),
+    "union": make_union(
+        make_column_transformer((FieldEncoder(), BOTH)),
+        FunctionTransformer(lambda table: table[AGE]),
+    ),
+    "hstack of a frame": beside(lambda codes, age: np.hstack([codes, age])),
+    "of pandas' own numbers": beside(lambda codes, age: np.hstack([codes, age.astype("Float64")])),
+    "column_stack": beside(lambda codes, age: np.column_stack([codes, age["age"]])),
+    "c_": beside(lambda codes, age: np.c_[codes, age["age"].to_numpy()]),
+    "last axis": beside(lambda codes, age: np.concatenate([codes, age], axis=-1)),
+    "second argument": beside(lambda codes, age: np.concatenate([codes, age], 1)),
+}
+
+
+@pytest.mark.parametrize("way", BESIDE)
+def test_numbers_passed_beside_codes(way):
+    """A DataFrame beside codes was an AttributeError, other joins lost the schema silently."""
+    pipeline = make_pipeline(BESIDE[way], make_model()).fit(WITH_AGE, Y)
+    schema = pipeline[-1].schema_
+    assert schema.kinds == ("categorical", "categorical", "numeric")
+    assert schema.names[2] in ("age", "x2")
+    by_hand = [
+        FieldArray(np.hstack([np.asarray(ENCODER.transform(t[BOTH])), t[AGE]]), schema)
+        for t in (WITH_AGE, LATER)
+    ]
+    expected = make_model().fit(by_hand[0], Y).predict_proba(by_hand[1])
+    np.testing.assert_allclose(pipeline.predict_proba(LATER), expected, atol=1e-12)
+
+
+def test_numbers_of_a_frame_keep_their_names_if_free():
+    codes = ENCODER.transform(X)
+    assert np.hstack([codes, WITH_AGE[AGE]]).schema.names == ("who", "item", "age")
+    named_alike = WITH_AGE[AGE].set_axis(["who"], axis=1)
+    assert np.hstack([codes, named_alike]).schema.names == ("who", "item", "who_1")
+    pl = pytest.importorskip("polars")
+    polars = pl.DataFrame({"age": WITH_AGE["age"].to_numpy(), "old": [True] * N})
+    assert np.hstack([codes, polars]).schema.names == ("who", "item", "age", "old")
+    gaps = pd.DataFrame({"n": pd.array([1, None] * (N // 2), dtype="Int64")})
+    np.testing.assert_array_equal(np.hstack([codes, gaps])[:2, 2], [1, np.nan])
+
+
+def test_text_beside_codes_is_refused():
+    """A number is a field as it is, a text is not."""
+    half = make_column_transformer((FieldEncoder(), ["who"]), remainder="passthrough")
+    with pytest.raises(ValueError, match=r"Column 'item' of dtype (?s:.*)Encode it too"):
+        make_pipeline(half, make_model()).fit(X, Y)
+    with pytest.raises(ValueError, match="Column 'x2' of dtype object"):
+        np.column_stack([ENCODER.transform(X), X["item"].to_numpy(dtype=object)])
+
+
 def test_stacking_with_passthrough():
     """Codes pass beside the probabilities of other models, which are numbers."""
     members = [("lr", LogisticRegression())]
@@ -204,6 +265,14 @@ CHAIN = Pipeline([("encode", FieldEncoder()), ("chain", ClassifierChain(make_mod
 POLARS = make_pipeline(FieldEncoder(), make_model()).set_output(transform="polars")
 
 
+def test_polars_says_that_the_schema_is_lost():
+    """Few categories have a bin each, so that nothing was said, and unseen ones were category 0."""
+    pytest.importorskip("polars")
+    with pytest.warns(UserWarning, match=r"Codes in a polars DataFrame lose their schema"):
+        clone(POLARS).fit(X[["item"]], Y)
+
+
+@pytest.mark.filterwarnings("ignore:Codes in a polars DataFrame")
 def test_polars_says_that_ids_are_merged():
     """polars has no place for a schema. 30 users became 18 bins, and unseen ones user 0."""
     pytest.importorskip("polars")
@@ -237,6 +306,46 @@ def test_codes_of_another_library():
         model.predict(UNSEEN[["item"]])
 
 
+LOSING = {
+    "objects": lambda codes: np.asarray(codes).astype(object),
+    "lists": lambda codes: np.array(codes.tolist()),
+    "append": lambda codes: np.append(codes, codes[:, 1:] + 0.5, axis=1),
+}
+
+
+@pytest.mark.parametrize("way", LOSING)
+def test_one_column_of_numbers_does_not_silence(way):
+    """The warning came only if all columns looked like codes: not beside "sal" on a log scale."""
+    encoder = FieldEncoder(scaler="log")
+    lost = make_pipeline(encoder, FunctionTransformer(LOSING[way]), make_model())
+    with pytest.warns(UserWarning, match=r"Column 0 .* 30 values share 1\d bins.*schema=encoder"):
+        lost.fit(X.assign(sal=RNG.rand(N)), Y)
+
+
+def test_a_column_of_several_fields_does_not_silence():
+    """A date is four fields, so that columns and fields were not one to one."""
+    table = pd.DataFrame({"x": everything_below(60), "day": pd.Timestamp("2024-01-01")})
+    table["day"] += pd.to_timedelta(np.arange(N), "D")
+    for column in (table["x"], table["x"].astype("Int64")):
+        with pytest.warns(UserWarning, match=r"Column 'x' .* 60 values share"):
+            model = make_model().fit(table.assign(x=column), Y)
+        with pytest.warns(UserWarning, match="Column 'x' holds -1"):
+            model.predict(table.assign(x=-1))
+    gaps = [None, np.nan, *range(30)] * (N // 32) + [None] * (N % 32)
+    make_model().fit(np.array(gaps, dtype=object).reshape(-1, 1), Y)
+
+
+def test_codes_as_objects():
+    """They had the class and schema still, and ended in a TypeError of numpy."""
+    as_objects = FunctionTransformer(lambda codes: codes.astype(object))
+    model = make_pipeline(FieldEncoder(), as_objects, make_model()).fit(X, Y)
+    np.testing.assert_array_equal(model.predict_proba(TESTED), DIRECT.predict_proba(TESTED))
+
+
+def everything_below(top):
+    return np.concatenate([np.arange(top), RNG.randint(0, top, N - top)])
+
+
 @pytest.mark.parametrize(
     "table",
     [
@@ -245,8 +354,12 @@ def test_codes_of_another_library():
         RNG.randint(17, 90, (N, 2)),
         RNG.rand(N, 2),
         pd.DataFrame({"age": RNG.randint(0, 90, N), "height": RNG.rand(N)}),
+        pd.DataFrame({"age": everything_below(60)}),
+        pd.DataFrame({"hour": everything_below(24), "minute": everything_below(60)}),
+        pd.DataFrame({"hour": everything_below(24), "user": everything_below(60)}),
+        np.sort(RNG.geometric(0.1, N) - 1).reshape(-1, 1).clip(0, 25),
     ],
-    ids=["answers", "one-hot", "ages", "floats", "mixed"],
+    ids=["answers", "one-hot", "ages", "floats", "mixed", "age", "times", "user", "counts"],
 )
 def test_numbers_are_no_codes(table):
     """A warning that always comes is worth nothing."""
@@ -255,11 +368,11 @@ def test_numbers_are_no_codes(table):
 
 
 def test_nothing_is_said_where_columns_were_named():
-    table = pd.DataFrame({"age": np.concatenate([np.arange(60), RNG.randint(0, 60, N - 60)])})
-    with pytest.warns(UserWarning, match=r"encoder=FieldEncoder\(numeric=\['age'\]\) for num"):
+    table = pd.DataFrame({"x": everything_below(60)})
+    with pytest.warns(UserWarning, match=r"encoder=FieldEncoder\(numeric=\['x'\]\) for num"):
         make_model().fit(table, Y)
-    told = make_model(encoder=FieldEncoder(numeric=["age"])).fit(table, Y)
-    told.predict(pd.DataFrame({"age": [-1]}))
+    told = make_model(encoder=FieldEncoder(numeric=["x"])).fit(table, Y)
+    told.predict(pd.DataFrame({"x": [-1]}))
 
 
 # -- the encoder within, whatever scikit-learn's settings -----------------------------------------

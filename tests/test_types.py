@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import sklearn_fm
+import sklearn_fm.models
 
 ROOT = Path(sklearn_fm.__file__).parent
 
@@ -26,10 +27,13 @@ follow_imports = skip
 """
 
 SCRIPT = """
+from typing import assert_type
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sklearn_fm import (
     BagField,
@@ -47,7 +51,7 @@ from sklearn_fm import (
     encode_to_folder,
 )
 from sklearn_fm.estimators.families import DCNRegressor
-from sklearn_fm.models.fm import FM
+from sklearn_fm.models import FM, DeepFM
 
 X = pd.DataFrame({"user": ["ann", "bob"] * 20, "tags": ["a|b", "b"] * 20})
 y = np.arange(40) % 2
@@ -78,6 +82,17 @@ epochs = [model.n_epochs_, cross.fit(X, y).history_, model.classes_, rated.modul
 folder: FieldFolder = encode_to_folder("clicks/", "encoded/", target="label")
 pipeline = make_pipeline(FieldEncoder(), FMRegressor(loss="ordinal"))
 module = FM(FieldSchema.from_sizes([1000, 500, 1]), embedding_dim=16)
+scaled = FieldEncoder(scaler=StandardScaler(), fields={"age": NumberField(scaler=None)})
+assert_type(encoder.schema_, FieldSchema)
+assert_type(model.schema_, FieldSchema)
+assert_type(model.encoder_, FieldEncoder | None)
+assert_type(model.history_, pd.DataFrame)
+assert_type(model.solver_reason_, str)
+assert_type(model.predict_proba(X), NDArray[np.float64])
+assert_type(cross.predict(X), NDArray[np.float64])
+assert_type(rated.predict(X), NDArray[np.float64])
+assert_type(rated.predict(X, return_std=True), tuple[NDArray[np.float64], NDArray[np.float64]])
+best: NDArray[np.str_] = model.classes_[model.predict_proba(X).argmax(axis=1)]
 """
 
 # A mistake a line, and what a checker must say of it.
@@ -105,6 +120,18 @@ MISTAKES = {
     "FieldEncoder().fit_transform(X).indises": "indises",
     "name: str = schema.table_size": "Incompatible types",
     "FM(schema, embedding_dim='16')": "embedding_dim",
+    "DeepFM(schema, 2, 3, bogus=3)": "DeepFM",
+    "from sklearn_fm.models import FMM": "no attribute",
+    "FieldEncoder(scaler='bin')": "bin",
+    "FieldEncoder(scaler=3)": "scaler",
+    "FieldEncoder(handle_unknown='err')": "err",
+    "NumberField(scaler='lin')": "lin",
+    "BagField(pooling='avg')": "avg",
+    "BagField(truncate='middle')": "middle",
+    "DateField(parts=('mont',))": "parts",
+    "FMClassifier().schema_.table_sise": "table_sise",
+    "FMRegressor().predict(X).shap": "shap",
+    "FMClassifier().n_epochs_.lower()": "lower",
 }
 
 
@@ -137,13 +164,22 @@ def test_what_is_wrong_is_found(found, mistake):
     assert MISTAKES[mistake] in found.get(line, "")
 
 
-def test_checkers_see_the_names_of_the_package():
-    """Those imported for them alone are those that are found when they are asked for."""
+def seen_by_checkers(file):
+    """Names that a file imports for checkers alone; None for all of a module, by a star."""
     (block,) = [
         node
-        for node in ast.parse((ROOT / "__init__.py").read_text()).body
+        for node in ast.parse(file.read_text()).body
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name)
     ]
-    seen = {alias.asname for node in block.body for alias in node.names}
-    assert seen == {*sklearn_fm._HOME, None}  # None for all estimators, by a star
+    return {alias.asname for node in block.body for alias in node.names}
+
+
+def test_checkers_see_the_names_of_the_package():
+    """Those imported for them alone are those that are found when they are asked for."""
+    assert seen_by_checkers(ROOT / "__init__.py") == {*sklearn_fm._HOME, None}
     assert (ROOT / "py.typed").is_file()
+
+
+def test_checkers_see_the_models():
+    """Models are found at run time. A new one is told to checkers in models/__init__.py."""
+    assert seen_by_checkers(ROOT / "models" / "__init__.py") == set(sklearn_fm.models.__all__)

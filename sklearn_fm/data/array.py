@@ -14,13 +14,17 @@ from scipy import sparse
 
 from ..schema import FieldSchema
 from .codes import Slots, check_codes, write_entries
-from .marks import mark_of, marked, unmarked
+from .joining import of_two_axes, plain_numbers, schema_below, schema_beside
+from .marks import marked, unmarked
 from .one_hot import codes_of_one_hot
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["FieldArray"]
+
+#: Functions that join arrays, and the axis along which they do if none is said.
+_JOINS = {np.concatenate: 0, np.vstack: 0, np.hstack: 1, np.column_stack: 1}
 
 
 class FieldArray(np.ndarray):
@@ -30,8 +34,9 @@ class FieldArray(np.ndarray):
     unknown; an empty slot of a bag holds -2. Numeric fields hold numbers, NaN for missing. A
     field pooled as "weighted" holds its codes and then, in as many columns, their
     values. It is an ndarray, so slicing rows, cross-validation, joblib and pickle keep
-    it whole, and ``np.hstack`` of several has the fields of all. Whatever changes columns or
-    numbers (arithmetic, ``X[:, 1]``, a transpose) gives a plain ndarray. What only drops the
+    it whole. ``np.hstack``, ``np.column_stack`` and ``np.c_`` of several have the fields of all;
+    numbers beside codes, in an array or a DataFrame, are numeric fields. Whatever changes columns
+    or numbers (arithmetic, ``X[:, 1]``, a transpose) gives a plain ndarray. What only drops the
     class (``np.asarray``, scikit-learn's `check_array`, a DataFrame made of it) leaves the schema
     in the dtype, where estimators find it.
 
@@ -60,6 +65,7 @@ class FieldArray(np.ndarray):
     """
 
     schema: FieldSchema | None
+    _cast_of: FieldArray | None  # what numpy has perhaps changed in nothing but dtype
 
     def __new__(cls, codes: Any, schema: FieldSchema) -> FieldArray:
         if schema.has_columns:
@@ -89,6 +95,8 @@ class FieldArray(np.ndarray):
 
     def __array_finalize__(self, obj: Any) -> None:
         self.schema = None  # only what keeps rows whole hands it on, below
+        is_cast = isinstance(obj, FieldArray) and obj.shape == self.shape
+        self._cast_of = obj if is_cast and obj.dtype != self.dtype else None
 
     def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
         return array[()] if return_scalar else unmarked(array)
@@ -103,12 +111,19 @@ class FieldArray(np.ndarray):
     def __array_function__(
         self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any
     ) -> Any:
-        if func in (np.concatenate, np.vstack, np.hstack) and len(args) == 1:
-            parts = list(args[0])
-            axis = 1 if func is np.hstack else kwargs.get("axis", 0)
-            schema = _same_rows(parts) if axis == 0 else _side_by_side(parts) if axis == 1 else None
+        if func in _JOINS and (func is np.concatenate or len(args) == 1):
+            parts = [_recast(part) for part in args[0]]
+            if func is np.column_stack:
+                parts = [of_two_axes(part) for part in parts]
+            axis = args[1] if len(args) > 1 else kwargs.get("axis", _JOINS[func])
+            schema = None
+            if axis in (0, -2):
+                schema = schema_below(parts)
+            elif axis in (1, -1):
+                schema = schema_beside(parts)
             if schema is not None:
-                return _rebuild(func([unmarked(part) for part in parts], **kwargs), schema)
+                joined = func([plain_numbers(part) for part in parts], *args[1:], **kwargs)
+                return _rebuild(joined, schema)
         plain = _strip(args), _strip(kwargs)
         return func(*plain[0], **plain[1])
 
@@ -358,29 +373,12 @@ def _selects_rows(key: Any) -> bool:
     return all(k is Ellipsis or (isinstance(k, slice) and k == slice(None)) for k in rest)
 
 
-def _same_rows(parts: list[Any]) -> FieldSchema | None:
-    """Schema of FieldArrays below each other, if they have one."""
-    schemas = [part.schema if isinstance(part, FieldArray) else None for part in parts]
-    return schemas[0] if all(schema == schemas[0] for schema in schemas) else None
-
-
-def _side_by_side(parts: list[Any]) -> FieldSchema | None:
-    """Schema of codes beside each other; columns of plain numbers are numeric fields."""
-    schemas, start = [], 0
-    for part in parts:
-        if getattr(part, "ndim", None) != 2 or part.dtype.kind not in "biuf":
-            return None
-        names = [f"x{start + column}" for column in range(part.shape[1])]
-        start += part.shape[1]
-        schema = getattr(part, "schema", mark_of(part.dtype))
-        if schema is None:
-            if isinstance(part, FieldArray):
-                return None
-            schema = FieldSchema.from_sizes([1] * len(names), names=names)
-        if schema.n_columns != part.shape[1]:
-            return None
-        schemas.append(schema)
-    return FieldSchema.side_by_side(schemas)
+def _recast(part: Any) -> Any:
+    """Codes with the schema that they had before a cast, such as that within ``np.c_``."""
+    source = part._cast_of if isinstance(part, FieldArray) and part.schema is None else None
+    if source is None or not np.array_equal(np.asarray(part), np.asarray(source), equal_nan=True):
+        return part
+    return _rebuild(np.asarray(part), source.schema)
 
 
 def _strip(value: Any) -> Any:

@@ -7,22 +7,25 @@ stores it (see ``columns``).
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from sklearn_fm.data.array import FieldArray
 from sklearn_fm.schema import FieldSchema
 
 from .categories import CategoryEncoder, HashEncoder
+from .column_encoder import ColumnEncoder
 from .columns import read_columns
-from .fields import Field
+from .fields import Field, Scaler
 from .plan import check_parameters, make_plan
 from .steps import Step, items_of, lay_out, learn, schema_of, settle
 from .unknown import unknown_share, warn_of_unknown
@@ -126,6 +129,9 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
     its name. `summary` says what was chosen and why; `categorical`, `numeric` and `fields`
     override it.
 
+    Codes keep their schema in a FieldArray and in a pandas DataFrame. Columns of polars have no
+    place for one, so fit warns if `set_output` says "polars".
+
     Threads may encode while another fits: they get the codes of the encoder as it was before or
     as it is after. What fails leaves it as it was.
 
@@ -141,18 +147,22 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
     (('categorical', 'binned'), (3, 4))
     """
 
+    schema_: FieldSchema
+    encoders_: dict[str, ColumnEncoder]
+    n_features_in_: int
+
     def __init__(
         self,
         *,
         categorical: Any = None,
         numeric: Any = None,
         fields: dict[Any, Field] | None = None,
-        scaler: Any = "bins",
+        scaler: Scaler = "bins",
         n_bins: int = 20,
         min_frequency: float | None = None,
         max_categories: int | None = None,
         hash_buckets: int | None = None,
-        handle_unknown: str = "unknown",
+        handle_unknown: Literal["unknown", "error"] = "unknown",
         n_jobs: int | None = None,
     ) -> None:
         self.categorical = categorical
@@ -510,6 +520,7 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         schema = schema_of(steps)
         codes = lay_out(schema, rows.n_rows, encode, new.n_jobs)
         self._publish(new, steps, forget_rare=forget_rare)
+        self._warn_of_polars()
         return FieldArray._wrap(codes, schema)
 
     def _fit_chunks(self, chunks: Iterable[tuple[Any, Any]]) -> None:
@@ -548,6 +559,18 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
 
         codes = lay_out(fitted.schema_, columns.n_rows, encode, fitted.n_jobs)
         return FieldArray._wrap(codes, fitted.schema_)
+
+    def _warn_of_polars(self) -> None:
+        """Warn of the one container that has no place for the schema, where codes go into it."""
+        if _get_output_config("transform", self)["dense"] == "polars":
+            warnings.warn(
+                "Codes in a polars DataFrame lose their schema: an estimator would read them as "
+                "plain numbers. Pass it schema=encoder.schema_ of this FieldEncoder and ignore "
+                "this warning, or set_output(transform='pandas'), which keeps the schema, or "
+                "'default'.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _publish(self, new: FieldEncoder, steps: list[Step], *, forget_rare: bool) -> None:
         """Take over what a copy has learned, in one assignment; parameters stay."""

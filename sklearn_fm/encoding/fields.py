@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 __all__ = [
     "DATE_PARTS",
@@ -18,11 +18,41 @@ __all__ = [
     "DateField",
     "Field",
     "NumberField",
+    "Scaler",
     "check_rules",
 ]
 
+ScalerWord: TypeAlias = Literal["bins", "uniform_bins", "log_bins", "piecewise", "periodic", "log"]
+DatePart: TypeAlias = Literal[
+    "year",
+    "quarter",
+    "month",
+    "week",
+    "day",
+    "day_of_year",
+    "weekday",
+    "is_weekend",
+    "hour",
+    "minute",
+    "second",
+    "age",
+]
+
+
+class Transformer(Protocol):
+    """What scales numbers: scikit-learn's transformers have no hints that could say it."""
+
+    def fit(self, X: Any, /) -> Any:
+        """Learn from a column."""
+
+    def transform(self, X: Any, /) -> Any:
+        """Scale a column."""
+
+
+Scaler: TypeAlias = ScalerWord | Transformer | None
+
 #: Words for `scaler`.
-SCALERS = ("bins", "uniform_bins", "log_bins", "piecewise", "periodic", "log")
+SCALERS = get_args(ScalerWord)
 #: Parts of a date, with the numbers that those run through that come round.
 DATE_PARTS: dict[str, range | None] = {
     "year": None,
@@ -160,11 +190,11 @@ class BagField(CategoryField):
     """
 
     separator: str | None = None
-    pooling: str = "mean"
+    pooling: Literal["sum", "mean", "sqrtn", "max"] = "mean"
     weights: bool | str = False
     softmax: bool = False
     max_length: int | None = None
-    truncate: str | None = None
+    truncate: Literal["first", "last"] | None = None
 
     def _rules(self) -> dict[str, tuple[bool, str]]:
         is_weighted = self.weights is not False
@@ -209,7 +239,7 @@ class NumberField(Field):
         As in FieldEncoder, whose value is taken for None.
     """
 
-    scaler: Any = "bins"
+    scaler: Scaler = "bins"
     n_bins: int | None = None
 
     def _rules(self) -> dict[str, tuple[bool, str]]:
@@ -234,7 +264,7 @@ class DateField(Field):
         Whether parts that come round are encoded as sine and cosine instead of categories.
     """
 
-    parts: tuple[str, ...] = ("month", "weekday", "hour", "age")
+    parts: tuple[DatePart, ...] = ("month", "weekday", "hour", "age")
     cyclic: bool = False
 
     def _rules(self) -> dict[str, tuple[bool, str]]:

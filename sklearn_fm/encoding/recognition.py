@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from .cells import Wholes, is_whole, read_column
 
-__all__ = ["Verdict", "look_like_ids", "recognise", "what_name_says"]
+__all__ = [
+    "LIKE_COUNTS",
+    "Verdict",
+    "likeness",
+    "look_like_ids",
+    "recognise",
+    "what_name_says",
+]
 
 
 def _words(text: str) -> frozenset[str]:
@@ -52,6 +59,8 @@ _MEASURES = _COUNTS | _words(
 _PREPOSITIONS = _words("to in at for from by of")
 _KNOWN = _IDS | _THINGS | _COUNTED | _MEASURES
 _WORD = re.compile(r"[A-Z]{2,}s(?![a-z])|[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+#: Likeness of the frequencies of neighbours from which on they are those of counts.
+LIKE_COUNTS = 0.85
 _LARGEST_MEASUREMENT = 2**53  # none has that many digits
 _NEARLY_ALL = 0.9  # share of rows with a number of their own that makes row numbers
 _FEW = 20  # of so few numbers each has a bin of its own: ids or not, it makes no difference
@@ -177,8 +186,8 @@ def look_like_ids(numbers: NDArray[Any], *, are_named: bool = False) -> bool | N
     """
     distinct, counts = np.unique(numbers, return_counts=True)
     n, n_rows = len(distinct), len(numbers)
-    likeness = _likeness(counts)
-    if distinct[0] < 0 or likeness >= 0.85 or _are_rounded(distinct, counts):
+    alike = likeness(counts)
+    if distinct[0] < 0 or alike >= LIKE_COUNTS or _are_rounded(distinct, counts):
         return False
     if _are_moments(distinct):
         return False
@@ -195,7 +204,7 @@ def look_like_ids(numbers: NDArray[Any], *, are_named: bool = False) -> bool | N
         return unclear
     if filled > 1 / 3:
         return True if _jumps(counts) >= 0.25 else unclear
-    return None if likeness < 0.4 and n < n_rows / 10 else unclear
+    return None if alike < 0.4 and n < n_rows / 10 else unclear
 
 
 # -- implementation ----------------------------------------------------------------------------
@@ -247,8 +256,18 @@ def _are_moments(distinct: NDArray[Any]) -> bool:
     return bool(((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all())
 
 
-def _likeness(counts: NDArray[np.intp]) -> float:
-    """Rank correlation of the frequencies of neighbours; 0 if all are the same."""
+def likeness(counts: NDArray[np.intp]) -> float:
+    """Rank correlation of the frequencies of neighbours; 0 if all are the same.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (n_distinct,)
+        How often each number occurs, in the order of the numbers.
+
+    Returns
+    -------
+    float
+    """
     before, after = counts[:-1], counts[1:]
     if len(counts) < 3 or np.ptp(before) == 0 or np.ptp(after) == 0:
         return 0.0

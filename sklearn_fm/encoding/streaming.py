@@ -155,6 +155,8 @@ def read_chunks(
     ------
     FileNotFoundError
         If a path does not exist.
+    ValueError
+        If it holds another format than Parquet.
     TypeError
         If the source is none of these.
     """
@@ -188,7 +190,14 @@ def _open_dataset(source: Any) -> Any:
         return source
     if not os.path.exists(source):
         raise FileNotFoundError(f"There is no file or folder {os.fspath(source)!r}.")
-    return ds.dataset(source, format="parquet", partitioning="hive")
+    try:
+        return ds.dataset(source, format="parquet", partitioning="hive")
+    except ValueError as error:
+        raise ValueError(
+            f"{os.fspath(source)!r} is not Parquet, the only format in which tables are read from "
+            "disk. Read another into memory, CSV by pandas.read_csv(path), and pass the DataFrame; "
+            f"or write it once by DataFrame.to_parquet. ({error})"
+        ) from error
 
 
 def _check_apart(source: Any, path: Path) -> None:

@@ -17,6 +17,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
@@ -32,6 +33,7 @@ from ..encoding import FieldEncoder
 from ..encoding.tables import as_table
 from ..encoding.weights import check_sample_weight
 from ..models.contract import FieldModel
+from ..schema import FieldSchema
 from ..solvers.choice import choose
 from ..solvers.fitted import Fitted
 from ..solvers.problem import ModelSpec, Options, Pretrained, Problem, Task, Watch
@@ -150,12 +152,15 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
     if TYPE_CHECKING:
         _fitted = cast(Learned, None)  # an annotation would make it a parameter
 
-    schema_ = learned("encoding.schema", "Fields of the table.")
-    encoder_ = learned("encoding.encoder", "Fitted encoder, if X was not encoded.")
-    history_ = learned("model.history", "One row per epoch.")
-    n_epochs_ = learned("model.n_epochs", "Epochs behind the weights.")
-    solver_ = learned("model.solver", "Solver that was used.")
-    solver_reason_ = learned("model.reason", "Why this solver.")
+    # Of an instance, but only what is said to be of the class is no parameter.
+    schema_: ClassVar[FieldSchema] = learned("encoding.schema", "Fields of the table.")
+    encoder_: ClassVar[FieldEncoder | None] = learned(
+        "encoding.encoder", "Fitted encoder, if X was not encoded."
+    )
+    history_: ClassVar[pd.DataFrame] = learned("model.history", "One row per epoch.")
+    n_epochs_: ClassVar[int] = learned("model.n_epochs", "Epochs behind the weights.")
+    solver_: ClassVar[str] = learned("model.solver", "Solver that was used.")
+    solver_reason_: ClassVar[str] = learned("model.reason", "Why this solver.")
 
     @property
     def module_(self) -> FieldModel:

@@ -43,7 +43,7 @@ class FieldClassifier(ClassifierMixin, BaseFieldEstimator):
         "class_weight": [dict, StrOptions({"balanced"}), None]
     }
 
-    classes_ = learned("coding.labels.labels", "Labels.")
+    classes_: ClassVar[NDArray[Any]] = learned("coding.labels.labels", "Labels.")
 
     def _learn_coding(
         self,

@@ -18,6 +18,8 @@ from sklearn_fm.user_line import levels_to_user
 
 from ..data.array import FieldArray
 from ..data.marks import mark_of
+from ..encoding import FieldEncoder
+from ..encoding.recognition import LIKE_COUNTS, likeness
 from ..encoding.tables import is_polars
 from ..schema import FieldSchema
 
@@ -48,6 +50,8 @@ def find_codes(X: Any, expected: FieldSchema | None) -> Any:
     ValueError
         If X holds codes whose fields cannot be told.
     """
+    if isinstance(X, FieldArray) and X.schema is not None and X.dtype.kind not in "iuf":
+        return FieldArray(X.astype(np.float64), X.schema)  # codes as objects
     is_frame = isinstance(X, pd.DataFrame)
     if isinstance(X, FieldArray) or not (is_frame or isinstance(X, np.ndarray)) or X.ndim != 2:
         return X
@@ -136,12 +140,14 @@ def numbered_columns(X: Any) -> dict[int, int]:
     dict of int to int
         Position and largest number of each such column.
     """
-    columns = range(X.shape[1])
-    tops = {column: _largest_number(_cells(X, column)) for column in columns}
+    tops = {column: _largest_number(_cells(X, column)) for column in range(X.shape[1])}
     return {column: top for column, top in tops.items() if top is not None}
 
 
 def _largest_number(cells: NDArray[Any]) -> int | None:
+    if cells.dtype.kind == "O":
+        kind = pd.api.types.infer_dtype(cells, skipna=False)
+        cells = cells.astype(np.float64) if kind in ("integer", "floating") else cells
     if cells.dtype.kind not in "iuf" or cells.min() != 0 or not cells.max() < len(cells):
         return None
     whole = cells.astype(np.intp)
@@ -150,28 +156,33 @@ def _largest_number(cells: NDArray[Any]) -> int | None:
     return int(whole.max()) if np.bincount(whole).all() else None
 
 
-def warn_of_merged(schema: FieldSchema, tops: dict[int, int], X: Any) -> None:
+def warn_of_merged(encoder: FieldEncoder, tops: dict[int, int], X: Any) -> None:
     """Warn where what looks like codes was cut into bins of several each.
+
+    Counts run from 0 without gaps, too, but neighbours among them are of similar frequency; they
+    may share a bin. A different number in nearly every row is a row number, no code.
 
     Parameters
     ----------
-    schema : FieldSchema
-        What a FieldEncoder made of the table.
+    encoder : FieldEncoder
+        Fitted to the table.
     tops : dict of int to int
-        Its `numbered_columns`; nothing is said unless these are all.
+        Its `numbered_columns`.
     X : DataFrame or ndarray
         The table.
     """
-    if not len(tops) == schema.n_columns == schema.n_fields:
-        return
     for column, top in tops.items():
-        n_bins = schema.vocabulary_sizes[column] - 1
-        if schema.kinds[column] == "binned" and top + 1 > n_bins:
+        if top < 2 or top + 1 > 0.9 * len(X):
+            continue
+        if likeness(np.bincount(_cells(X, column).astype(np.intp))) >= LIKE_COUNTS:
+            continue
+        n_bins = _n_bins(encoder, X, column)
+        if n_bins is not None and n_bins < top + 1:
             label = _label(X, column)
             warnings.warn(
-                "All columns of X number things from 0 without gaps, as a FieldEncoder's codes do, "
-                f"but X has no schema, so that column {label!r} was taken for a number: its "
-                f"{top + 1} values share {n_bins} bins. Say what they are: schema=encoder.schema_ "
+                f"Column {label!r} numbers things from 0 without gaps, as a FieldEncoder's codes "
+                "do, but bears no schema, so that it was taken for a number: its "
+                f"{top + 1} values share {n_bins} bins. Say what it is: schema=encoder.schema_ "
                 f"for codes, encoder=FieldEncoder(categorical=[{label!r}]) for any ids, "
                 f"encoder=FieldEncoder(numeric=[{label!r}]) for numbers.",
                 UserWarning,
@@ -180,22 +191,20 @@ def warn_of_merged(schema: FieldSchema, tops: dict[int, int], X: Any) -> None:
             return
 
 
-def warn_of_unseen(schema: FieldSchema, tops: dict[int, int], X: Any) -> None:
+def warn_of_unseen(encoder: FieldEncoder, tops: dict[int, int], X: Any) -> None:
     """Warn of -1, which stands for unseen categories, in columns that were taken for numbers.
 
     Parameters
     ----------
-    schema : FieldSchema
-        What a FieldEncoder made of the table of fit.
+    encoder : FieldEncoder
+        Fitted to the table of fit.
     tops : dict of int to int
-        Its `numbered_columns`.
+        The `numbered_columns` of that table.
     X : DataFrame or ndarray
-        Another table.
+        Another table of the same columns.
     """
-    if schema.n_columns != X.shape[1]:
-        return
     for column in tops:
-        if schema.kinds[column] == "binned" and np.any(_cells(X, column) == -1):
+        if np.any(_cells(X, column) == -1) and _n_bins(encoder, X, column) is not None:
             label = _label(X, column)
             warnings.warn(
                 f"Column {label!r} holds -1, as a FieldEncoder writes for unseen categories, but "
@@ -209,6 +218,15 @@ def warn_of_unseen(schema: FieldSchema, tops: dict[int, int], X: Any) -> None:
             return
 
 
+def _n_bins(encoder: FieldEncoder, X: Any, column: int) -> int | None:
+    """Bins of a column; None if it was not taken for a number, or for one by its name ("hour")."""
+    summary = encoder.summary()
+    name = str(X.columns[column]) if hasattr(X, "columns") else f"x{column}"
+    is_guess = (summary["kind"] == "binned") & (summary["chosen_by"] != "name")
+    sizes = summary["vocabulary_size"][is_guess & (summary["columns"] == name)]
+    return int(sizes.iloc[0]) - 1 if len(sizes) else None
+
+
 def _label(X: Any, column: int) -> Any:
     """What a FieldEncoder calls a column."""
     return X.columns[column] if hasattr(X, "columns") else column
@@ -219,5 +237,8 @@ def _cells(X: Any, column: int) -> NDArray[Any]:
     if isinstance(X, np.ndarray):
         return X[:, column]
     cells: Any = X.iloc[:, column] if isinstance(X, pd.DataFrame) else X.to_series(column)
-    is_plain = isinstance(cells.dtype, np.dtype) or (is_polars(X) and cells.dtype.is_numeric())
-    return cells.to_numpy() if is_plain else np.empty(0, dtype=object)
+    if isinstance(cells.dtype, np.dtype) or (is_polars(X) and cells.dtype.is_numeric()):
+        return np.asarray(cells.to_numpy())
+    if not is_polars(X) and pd.api.types.is_numeric_dtype(cells.dtype):  # pandas' own numbers
+        return np.asarray(cells.to_numpy(dtype=np.float64, na_value=np.nan))
+    return np.empty(0, dtype=object)

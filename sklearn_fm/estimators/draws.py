@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from numbers import Real
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self, overload
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -69,13 +70,13 @@ class WithDraws(BaseFieldEstimator):
         return 0 if draws is None else draws.n_burn
 
     @property
-    def convergence_(self) -> Any:
+    def convergence_(self) -> pd.DataFrame | None:
         """Split R-hat and effective sample size of what "gibbs" watches."""
         check_is_fitted(self)
         draws = self._fitted.model.draws
         return None if draws is None else draws.convergence
 
-    def refit_categories(self, X: Any, y: Any, field: str, sample_weight: Any = None) -> Any:
+    def refit_categories(self, X: Any, y: Any, field: str, sample_weight: Any = None) -> Self:
         """Draw some categories of one field anew, such as a user with new ratings, or a new user.
 
         All other weights stay as they are in each draw, so the cost is that of the rows given.
@@ -195,7 +196,22 @@ class DrawsRegressor(WithDraws, FieldRegressor):
             )
         return replace(super()._same_task(before, target), noise_field=self.noise_field)
 
-    def predict(self, X: Any, return_std: bool = False) -> Any:
+    @overload
+    def predict(self, X: Any, return_std: Literal[False] = False) -> NDArray[np.float64]: ...
+
+    @overload
+    def predict(
+        self, X: Any, return_std: Literal[True]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+
+    @overload
+    def predict(
+        self, X: Any, return_std: bool
+    ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+
+    def predict(
+        self, X: Any, return_std: bool = False
+    ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Expected target of each row.
 
         Parameters

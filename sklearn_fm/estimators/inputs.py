@@ -209,7 +209,7 @@ class Encoding:
         encoder = make_encoder()
         encoded = encoder.fit_transform(X, sample_weight=weight)
         numbered = numbered_columns(X) if says_nothing else {}
-        warn_of_merged(encoder.schema_, numbered, X)
+        warn_of_merged(encoder, numbered, X)
         return cls(owner, encoder.schema_, encoder, numbered=numbered), encoded
 
     def grown(self, X: Any, weight: NDArray[np.float64]) -> tuple[Encoding, Encoded]:
@@ -272,8 +272,8 @@ class Encoding:
             self._check_schema(X.schema)
             return X.under(self.schema)
         if self.encoder is not None:
-            warn_of_unseen(self.schema, self.numbered, X)
             X = _named_as_in_fit(X, self.encoder)
+            warn_of_unseen(self.encoder, self.numbered, X)
             return self.encoder.transform(X).under(self.schema)
         try:
             return FieldArray(np.asarray(X), self.schema)

@@ -47,8 +47,12 @@ class FieldRegressor(RegressorMixin, BaseFieldEstimator):
 
     y_range: tuple[float, float] | None = None
 
-    target_mean_ = learned("model.loss.center", "Mean of the first training target.")
-    target_scale_ = learned("model.loss.scale", "Standard deviation of the first training target.")
+    target_mean_: ClassVar[float] = learned(
+        "model.loss.center", "Mean of the first training target."
+    )
+    target_scale_: ClassVar[float] = learned(
+        "model.loss.scale", "Standard deviation of the first training target."
+    )
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"y_range": [None, tuple, list]}
 

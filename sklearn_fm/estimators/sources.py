@@ -64,11 +64,17 @@ def read_target(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any]:
     Returns
     -------
     y, sample_weight
+
+    Raises
+    ------
+    ValueError
+        If columns of another X are named.
     """
     if isinstance(X, FieldFolder):
         y = X.y if y is None else y
         sample_weight = X.sample_weight if sample_weight is None else sample_weight
     if not is_table_on_disk(X):
+        _check_not_named(X, y, sample_weight)
         return y, sample_weight
     named = [name for name in (y, sample_weight) if isinstance(name, str)]
     parts = [[np.array(t[name]) for name in named] for t in read_chunks(X, columns=named)]
@@ -110,7 +116,7 @@ def open_source(
     Raises
     ------
     ValueError
-        If columns are not named, or there is no encoder.
+        If columns on disk are not named, others are, or there is no encoder.
     """
     X, y, sample_weight = source
     if is_table_on_disk(X):
@@ -137,7 +143,20 @@ def open_source(
             grow=grow,
         )
         y = sample_weight = None
+    else:
+        _check_not_named(X, y, sample_weight)
     if isinstance(X, FieldFolder):
         y = X.y if y is None else y
         sample_weight = X.sample_weight if sample_weight is None else sample_weight
     return Source(X, y, sample_weight)
+
+
+def _check_not_named(X: Any, y: Any, sample_weight: Any) -> None:
+    """Raise where a table in memory comes with names, whose letters would be taken for rows."""
+    for what, value in (("y", y), ("sample_weight", sample_weight)):
+        if isinstance(value, str):
+            raise ValueError(
+                f"{what}={value!r} is a name, which works for tables on disk only, and X is a "
+                f"{type(X).__name__}. Pass the column: {what}=df[{value!r}], and as X the table "
+                f"without it, df.drop(columns=[{value!r}])."
+            )

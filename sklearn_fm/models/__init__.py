@@ -7,9 +7,17 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .contract import FieldModel
+
+if TYPE_CHECKING:  # checkers of types and editors do not run `_find_models`
+    from .dcn import DCN as DCN
+    from .deepfm import DeepFM as DeepFM
+    from .ffm import FFM as FFM
+    from .fibinet import FiBiNET as FiBiNET
+    from .fm import FM as FM
+    from .mf import MF as MF
 
 __all__: list[str] = []  # filled below
 
@@ -24,10 +32,6 @@ def _find_models() -> None:
                 globals()[name] = thing
                 __all__.append(name)
     __all__.sort()
-
-
-def __getattr__(name: str) -> Any:  # tells type checkers that names are found at run time
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 _find_models()
