@@ -64,7 +64,7 @@ class SharedParameters(BaseEstimator):
         fields of a row, with which the linear term has a standard deviation of 1 a
         priori. Mini-batch solvers halve it whenever the loss of rows to validate on stalls.
         "lbfgs" chooses among multiples, from 4 down to 1/256, by the loss of `X_val`, of
-        rows held out, or else of 5 folds, unless `early_stopping` is False or less than 50 rows
+        rows held out, or else of 5 folds, unless `early_stopping` is False or less than 100 rows
         differ; and to it the weights of neighbouring bins of a number resemble each other, with a
         correlation of 0.9 a priori. `partial_fit` goes on with what a `fit` before came to.
     l2_embedding : float or "auto"

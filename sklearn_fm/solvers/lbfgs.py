@@ -38,7 +38,7 @@ _Record = dict[str, float]
 _CPU = torch.device("cpu")
 _N_FOLDS = 5
 _NOTHING = 0.01  # a weight smaller than this one
-_FEWEST_ROWS = 50  # of different features; with fewer, folds say little, and the priors stay
+_FEWEST_ROWS = 100  # of different features; with fewer, folds say little, and the priors stay
 
 
 @dataclass(frozen=True)

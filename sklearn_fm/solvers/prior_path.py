@@ -36,7 +36,7 @@ _OF_DEEP_ALONE = (1.0, 1 / 2, 1 / 4)  # where there is no linear term
 # deviation of the logarithm. With few rows, the validation loss of a few of them decides nothing.
 _LIKELY, _SPREAD = 1 / 4, math.log(2)
 # Iterations of a fit that is validated: of a convex or quick one, and of one by autograd.
-_MAX_ITER, _MAX_ITER_DEEP = 100, 50
+_MAX_ITER, _MAX_ITER_DEEP = 100, 30
 _DEEP_ROWS = 500  # to validate on, with which one fold must do for fits by autograd, else two
 
 
