@@ -70,9 +70,9 @@ class SharedParameters(BaseEstimator):
     l2_embedding : float or "auto"
         Precision of the Gaussian prior on the embeddings. "auto" is 2 * sqrt(n_pairs *
         embedding_dim), with which the pairwise term of a row has a standard deviation
-        of 1/2 a priori, and is chosen as `l2_linear` is, by "lbfgs" from 1 down to 1/32 (for
-        models with dense layers or without a linear term in other steps, down to 1/64 or 1/4), for
-        models with dense layers together with `l2_dense`, on one or two of the folds.
+        of 1/2 a priori, and is chosen as `l2_linear` is: by "lbfgs" from 1 down to 1/32, for
+        models with dense layers together with `l2_dense` in other steps, down to 1/64 (1/4 without
+        a linear term), on one or two of the folds.
     l1_linear : float
         Strength of the Laplace prior on the linear term, l1_linear * |w|_1 in the objective;
         solver "ftrl" only, which then sets weights to exactly 0.
