@@ -54,7 +54,8 @@ class SharedParameters(BaseEstimator):
         Rows per step.
     max_epochs : int or "auto"
         Passes over the data at most; iterations for "lbfgs", sweeps for "als". "auto" is 100, and
-        1,000 for "lbfgs". A number is one of passes: with it, `solver` "auto" is never "lbfgs".
+        1,000 for "lbfgs" (30 where a deep model has priors "auto"). A number is one of
+        passes: with it, `solver` "auto" is never "lbfgs".
     tol : float
         "lbfgs" stops when no entry of the mean objective's gradient exceeds it, "als" (without
         rows to validate on) when a sweep lowers the objective by no more than this share.
