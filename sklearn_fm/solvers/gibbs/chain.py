@@ -120,8 +120,8 @@ class Run:
 
     Attributes
     ----------
-    draws : list of Draw
-        Those kept.
+    draws : list of Draw or Averaging
+        Those kept, or what was made of them.
     records : list of dict
         One per sweep.
     probes : ndarray of shape (n_sweeps, n_probes)
@@ -132,14 +132,14 @@ class Run:
         The KeyboardInterrupt of a Ctrl-C.
     """
 
-    draws: list[Draw] = field(default_factory=list)
+    draws: Any = field(default_factory=list)
     records: list[dict[str, float]] = field(default_factory=list)
     probes: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
     makeshift: bool = False
     stopped_by: BaseException | None = None
 
 
-def sample(chain: Chain, plan: Schedule, rng: np.random.Generator) -> Run:
+def sample(chain: Chain, plan: Schedule, rng: np.random.Generator, draws: Any = None) -> Run:
     """Move a chain on and keep draws.
 
     Parameters
@@ -150,6 +150,8 @@ def sample(chain: Chain, plan: Schedule, rng: np.random.Generator) -> Run:
         How long.
     rng : numpy.random.Generator
         Source of all randomness.
+    draws : Averaging, default=None
+        Takes the draws; None for a list of them.
 
     Returns
     -------
@@ -166,7 +168,7 @@ def sample(chain: Chain, plan: Schedule, rng: np.random.Generator) -> Run:
     size = chain.draw().nbytes
     most = max(DRAWS_MEMORY // size, _LEAST_DRAWS)
     thin = plan.thin or max(-(-(plan.n_sweeps - first) // most), 1)
-    run = Run()
+    run = Run() if draws is None else Run(draws)
     probes = []
     try:
         for sweep in range(plan.n_sweeps):
@@ -188,7 +190,7 @@ def sample(chain: Chain, plan: Schedule, rng: np.random.Generator) -> Run:
     except KeyboardInterrupt as stop:
         run.stopped_by = stop
     run.probes = np.array(probes).reshape(len(probes), len(rows) * n_outputs)
-    run.makeshift = not run.draws  # cut short, or thin is large
+    run.makeshift = len(run.draws) == 0  # cut short, or thin is large
     if run.makeshift:
         run.draws.append(chain.draw())
     return run
