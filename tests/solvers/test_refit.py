@@ -10,7 +10,6 @@ from sklearn_fm.solvers.gibbs.refit import Targets, redraw
 from sklearn_fm.solvers.gibbs.solver import average_of
 
 FAST = {"solver": "gibbs", "embedding_dim": 3, "n_sweeps": 60, "random_state": 0}
-pytestmark = pytest.mark.filterwarnings("ignore:Predictions by:UserWarning")
 
 
 class NoNoise:

@@ -85,7 +85,7 @@ class Average(NamedTuple):
 
 
 class Averaging:
-    """Takes draws one by one, as a list would; memory does not grow with their number.
+    """Takes draws one by one; its memory does not grow with their number unless all are kept.
 
     Parameters
     ----------
@@ -113,13 +113,12 @@ class Averaging:
         self._collect, self._keep_draws, self._before = collect, keep_draws, before
         n_rows = rows.shape[0]
         some = np.linspace(0, n_rows - 1, min(n_rows, _SOME_ROWS)).astype(np.intp)
-        self._rows, self._entries = rows[some], cast(Entries, None)  # known by the first draw
+        self._rows, self._entries = rows[some], cast(Entries, None)  # by the first draw
         self._counts = _how_often(design)
         self._narrow: list[Narrow] = []
         self._bias, self._linear, self._raw = _Moments(), _Moments(), _Moments()
         self._kept: list[Draw] = []
         self._step = 1  # every so many draws are kept
-        self._n_new = 0
         if before is not None:
             mean, n = before.mean, before.mean.n_draws
             vectors, linear = before.tables[:, :, :-1], before.tables[:, :, -1]
@@ -131,10 +130,7 @@ class Averaging:
                 self._kept = before.posterior.draws()
                 self._step = -(-n // len(self._kept))
 
-    def __len__(self) -> int:
-        return self._n_new
-
-    def append(self, draw: Draw) -> None:
+    def add(self, draw: Draw) -> None:
         """Add a draw.
 
         Parameters
@@ -142,7 +138,7 @@ class Averaging:
         draw : Draw
             Of the chain.
         """
-        if not self._n_new:
+        if self._entries is None:
             self._entries = self._collect([draw]).entries(self._rows)
         if not self._narrow:
             self._narrow = [Narrow(self._counts) for _ in draw.tables]
@@ -155,7 +151,6 @@ class Averaging:
             self._kept.append(draw)
         if not self._keep_draws and len(self._kept) > _FEW_DRAWS[-1]:
             self._kept, self._step = self._kept[::2], 2 * self._step
-        self._n_new += 1
 
     def finish(self) -> Average:
         """What is left of all draws.
