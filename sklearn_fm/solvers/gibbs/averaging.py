@@ -149,7 +149,7 @@ class Averaging:
         self._raw.add(self._read(draw))
         if self._keep_draws or (self._bias.n - 1) % self._step == 0:
             self._kept.append(draw)
-        if not self._keep_draws and len(self._kept) > _FEW_DRAWS[-1]:
+        if not self._keep_draws and len(self._kept) > 2 * _FEW_DRAWS[-1]:
             self._kept, self._step = self._kept[::2], 2 * self._step
 
     def finish(self) -> Average:
@@ -165,7 +165,7 @@ class Averaging:
         noise = 1.0
         if "noise_precision" in posterior.values:
             noise = math.sqrt(np.mean(1 / posterior.values["noise_precision"]))
-        vectors, error = self._choose_width(noise)
+        vectors, gap, error = self._choose_width(noise)
         linear, raw = self._linear, self._raw
         tables = np.concatenate([vectors, linear.mean[:, :, None].astype(np.float32)], axis=2)
         n_priors = len(posterior.prior_names)
@@ -183,7 +183,7 @@ class Averaging:
             wanted = [n for n in _FEW_DRAWS if share**2 / n <= _MOST_DOUBT]
             n_kept = min(wanted[0] if wanted else _FEW_DRAWS[-1], posterior.n_draws)
             posterior = posterior.only(np.linspace(0, posterior.n_draws - 1, n_kept).astype(int))
-        return Average(posterior, mean, tables, self._bias.mean)
+        return Average(posterior, mean, tables, self._bias.mean + gap)
 
     def _read(self, draw: Draw) -> NDArray[np.float64]:
         """Raw predictions of some training rows by a draw, (n_rows, n_outputs)."""
@@ -194,22 +194,29 @@ class Averaging:
             read_entries(self._entries, n_blocks, table[None], covariances, bias, *raw[c])
         return raw[:, 0, :, 0].T
 
-    def _choose_width(self, noise: float) -> tuple[NDArray[np.float32], float]:
-        """Vectors of the mean machine, (n_outputs, n_rows, width), and their error."""
+    def _choose_width(
+        self, noise: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], float]:
+        """Vectors of the mean machine, (n_outputs, n_rows, width), what they lack, and their error.
+
+        What is cut off is positive on average, if little: the biases make up for it.
+        """
         n_draws, n_outputs = self._bias.n, len(self._narrow)
         shape = (n_outputs, len(self._counts), WIDTHS[-1])
         vectors = np.zeros(shape, dtype=np.float32)
-        square = np.zeros(len(WIDTHS))
+        gaps, square = np.zeros((len(WIDTHS), n_outputs)), np.zeros(len(WIDTHS))
         for c, narrow in enumerate(self._narrow):
             columns = narrow.columns()[:, : WIDTHS[-1]] / np.float32(math.sqrt(n_draws))
             vectors[c, :, : columns.shape[1]] = columns
             rest = self._raw.mean[:, c] - self._bias.mean[c]
             rest -= _linear_term(self._entries, self._linear.mean[c])
             pairs = np.cumsum(_pairwise_terms(self._entries, vectors[c]), axis=1)
-            square += ((rest[:, None] - pairs[:, np.array(WIDTHS) - 1]) ** 2).mean(axis=0)
+            apart = rest[:, None] - pairs[:, np.array(WIDTHS) - 1]
+            gaps[:, c] = apart.mean(axis=0)
+            square += apart.var(axis=0)
         errors = np.sqrt(square / n_outputs)
         enough = np.append(np.flatnonzero(errors <= _MOST_ERROR * noise), len(WIDTHS) - 1)[0]
-        return vectors[:, :, : WIDTHS[enough]], float(errors[enough])
+        return vectors[:, :, : WIDTHS[enough]], gaps[enough], float(errors[enough])
 
 
 class _Moments:

@@ -6,7 +6,6 @@ distributions raw predictions make is told in ``predictive``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -81,11 +80,9 @@ class Raw(NamedTuple):
         Returns
         -------
         Raw
-            Its means over draws are the center, its variances over them the usual estimates.
+            Means over its draws are the center.
         """
-        n_draws = self.mean.shape[1]
         deviation = self.mean - self.mean.mean(axis=1, keepdims=True)
-        deviation *= math.sqrt(n_draws / max(n_draws - 1, 1))
         exact = np.asarray(center, dtype=np.float64)
         return self._replace(mean=deviation + exact[:, None], center=exact)
 
