@@ -6,7 +6,7 @@ How draws come about is told in ``chain``, how raw predictions by them in ``post
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,10 @@ _TINY = 1e-15
 class Link(Protocol):
     """What the draws of a task have to do with its targets."""
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether a mean of raw predictions says all that a mean of predictions does."""
+
     def likelihood(
         self, encoded: Any, target: NDArray[np.float64], weight: NDArray[np.float64]
     ) -> Likelihood:
@@ -65,6 +69,8 @@ class Link(Protocol):
 @dataclass(frozen=True)
 class ProbitLink:
     """Two classes: the sign of a latent target."""
+
+    is_linear: ClassVar[bool] = False
 
     def likelihood(
         self, encoded: Any, target: NDArray[np.float64], weight: NDArray[np.float64]
@@ -128,6 +134,7 @@ class OrdinalLink:
     """
 
     levels: NDArray[np.float64]
+    is_linear: ClassVar[bool] = False
 
     def likelihood(
         self, encoded: Any, target: NDArray[np.float64], weight: NDArray[np.float64]
@@ -208,6 +215,11 @@ class GaussianLink:
     noise_field: str | None = None
     known: NDArray[np.intp] | None = None
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether nothing is cut off."""
+        return self.y_range is None
+
     def likelihood(
         self, encoded: Any, target: NDArray[np.float64], weight: NDArray[np.float64]
     ) -> Likelihood:
@@ -237,6 +249,8 @@ class GaussianLink:
 
     def mean(self, raw: Raw) -> NDArray[np.float64]:
         """Expected target on the scale of the loss."""
+        if self.is_linear and raw.center is not None:
+            return raw.center
         low, high = (-np.inf, np.inf) if self.y_range is None else self.y_range
         encode = self.loss.encode
         return np.clip(raw.mean[:, :, 0], encode(low), encode(high)).mean(axis=1, keepdims=True)
