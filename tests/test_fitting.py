@@ -199,7 +199,6 @@ def test_history(solver):
         assert rmse == pytest.approx(history.valid_rmse[history.valid_loss.idxmin()], rel=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore:Predictions by")
 @pytest.mark.parametrize("solver", ["adagrad", "lbfgs", "als", "gibbs"])
 def test_verbose(solver, capsys):
     """ "als" and "gibbs" had no bar, whatever the number, and wrote lines of their own."""
@@ -421,7 +420,6 @@ ELSEWHERE = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:Predictions by:sklearn.exceptions.ConvergenceWarning")
 @each_estimator
 def test_no_parameter_is_accepted_and_ignored(cls):
     """Two values of any parameter give two models."""

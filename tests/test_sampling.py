@@ -23,9 +23,6 @@ from sklearn_fm import (
     FMRegressor,
     MFRegressor,
 )
-from sklearn_fm.solvers.gibbs.solver import _complaint
-
-pytestmark = pytest.mark.filterwarnings("ignore:Predictions by")  # short chains
 
 
 def planted(n_rows, seed=0, sizes=(40, 30, 10), dim=2):
@@ -260,15 +257,6 @@ def test_histories_of_all_solvers_begin_alike(solver):
     assert history["epoch"].tolist() == list(range(1, len(history) + 1))
 
 
-@pytest.mark.parametrize("r_hat", [1.0, 1.1, 1.104, 1.1051, 1.2, 3.0])
-def test_a_complaint_is_one_by_the_number_it_shows(r_hat):
-    """ "Their R-hat is 1.10, expected at most 1.1": it was 1.104."""
-    convergence = pd.DataFrame({"r_hat": [r_hat]}, index=["predictions"])
-    complaint = _complaint(convergence, 100, 10)
-    assert (complaint is None) == (float(f"{r_hat:.2f}") <= 1.1)
-    assert complaint is None or f"R-hat is {r_hat:.2f}, expected at most 1.1" in complaint
-
-
 @pytest.mark.parametrize("change", [{"hyperprior": "wishart"}, {"l2_linear": 1, "l2_embedding": 1}])
 def test_a_warm_start_with_another_prior(change):
     X, raw, _ = planted(200)
@@ -453,11 +441,12 @@ def test_other_solvers_have_no_distribution():
     assert model.posterior_ is None
 
 
-def test_a_short_chain_warns():
+def test_a_chain_of_next_to_nothing_warns():
     X, raw, _ = planted(500)
     model = FMRegressor(**{**QUICK, "n_sweeps": 6})
-    with pytest.warns(UserWarning, match="Predictions by 6 sweeps have not converged"):
-        model.fit(X, raw)
+    model.fit(X, raw)  # no reason yet to think that anything is wrong
+    with pytest.warns(UserWarning, match=r"3 sweep\(s\) after the burn-in are too few"):
+        model.set_params(n_sweeps=3).fit(X, raw)
 
 
 def test_warm_starts_draw_new_numbers():
@@ -487,7 +476,7 @@ def test_a_warm_start_with_another_loss_is_refused():
 
 
 def test_a_short_warm_start_needs_no_burn_in():
-    """The warning's own advice failed where n_burn was larger than the sweeps it asked for."""
+    """It failed where n_burn was larger than the sweeps asked for."""
     X, raw, _ = planted(200)
     model = FMRegressor(**{**QUICK, "n_burn": 20}, warm_start=True).fit(X, raw)
     model.set_params(n_sweeps=10).fit(X, raw)

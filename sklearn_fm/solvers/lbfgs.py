@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from ..models.contract import FieldModel
 from ..training.fitting import Plan, Trained, split_rows
-from ..training.full_batch import minimize_lbfgs
+from ..training.full_batch import is_plain_fm, minimize_lbfgs
 from ..training.history import epoch_row, history_frame, print_record
 from ..training.losses import Loss
 from ..training.net import DivergenceError
@@ -27,7 +27,7 @@ from ..training.priors import Priors
 from ..training.rows import Rows
 from .fitted import Fitted, Outcome
 from .merging import group_equal_features, merge_equal_rows
-from .prior_path import PriorPath, make_folds
+from .prior_path import MAX_ITER_DEEP, PriorPath, make_folds
 from .problem import Problem
 from .start import Start
 
@@ -76,8 +76,11 @@ class LBFGSSolver:
             plan = replace(plan, options=replace(options, **anew))
         if start.split is not None and not plan.refit:
             rows = folds[0][0]
+        max_iter = plan.max_epochs
+        if _too_few_to_validate(start, folds) and not is_plain_fm(start.module):
+            max_iter = MAX_ITER_DEEP  # what a choice by validation would take
         trained = train_lbfgs(
-            start.module, start.loss, rows, plan, folds, start.restart, valid=start.valid
+            start.module, start.loss, rows, plan, folds, start.restart, max_iter, valid=start.valid
         )
         if "dense" in trained.priors and _no_dense_weights(start.module):
             start.known["reason"] += (
@@ -118,6 +121,13 @@ def _folds(start: Start) -> list[tuple[Rows, Rows]]:
     return [split_rows(rows, fold) for fold in folds]
 
 
+def _too_few_to_validate(start: Start, folds: list[tuple[Rows, Rows]]) -> bool:
+    """Whether all is left to the library, but rows to validate on are too few."""
+    options = start.problem.options
+    is_open = options.max_epochs == "auto" and options.early_stopping is not False
+    return is_open and bool(start.plan.relaxed) and not folds
+
+
 def train_lbfgs(
     model: FieldModel,
     loss: Loss,
@@ -125,6 +135,7 @@ def train_lbfgs(
     plan: Plan,
     folds: list[tuple[Rows, Rows]],
     restart: Callable[[], None],
+    max_iter: int,
     *,
     valid: Rows | None = None,
 ) -> Trained:
@@ -145,6 +156,9 @@ def train_lbfgs(
         stay.
     restart : callable
         Puts the model's start values back.
+    max_iter : int
+        Iterations at most, if the path of strengths does not end them sooner. Where they are fewer
+        than the plan's, an end by them is one on purpose.
     valid : Rows, default=None
         Rows to watch that are no part of `rows`.
 
@@ -156,7 +170,7 @@ def train_lbfgs(
     # A precision that is given means what LogisticRegression's does; one that is left to us
     # takes neighbouring bins for alike.
     priors = Priors(options.l2_linear, options.l2_embedding, options.l2_dense, plan.relaxed)
-    search, phase, max_iter = [], "fit", plan.max_epochs
+    search, phase = [], "fit"
     if folds and plan.relaxed and plan.max_epochs:
         path = PriorPath(model, loss, folds, priors, plan, restart)
         search, phase = path.records, "refit"

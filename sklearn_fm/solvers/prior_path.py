@@ -25,7 +25,7 @@ from ..training.prediction import raw_predictions, weighted_loss
 from ..training.priors import Priors
 from ..training.rows import Rows
 
-__all__ = ["PriorPath", "make_folds"]
+__all__ = ["MAX_ITER_DEEP", "PriorPath", "make_folds"]
 
 #: Strengths tried, in units of the start, from strong to weak.
 _OF_LINEAR = (4.0, 1.0, 1 / 4, 1 / 16, 1 / 64, 1 / 256)
@@ -36,7 +36,7 @@ _OF_DEEP_ALONE = (1.0, 1 / 2, 1 / 4)  # where there is no linear term
 # deviation of the logarithm. With few rows, the validation loss of a few of them decides nothing.
 _LIKELY, _SPREAD = 1 / 4, math.log(2)
 # Iterations of a fit that is validated: of a convex or quick one, and of one by autograd.
-_MAX_ITER, _MAX_ITER_DEEP = 100, 30
+_MAX_ITER, MAX_ITER_DEEP = 100, 30
 _DEEP_ROWS = 500  # to validate on, with which one fold must do for fits by autograd, else two
 
 
@@ -147,7 +147,7 @@ class PriorPath:
             priors = self._walk(others, _OF_PAIRS, priors)
         elif others:
             n_folds = 2 if len(self.folds[0].valid) < _DEEP_ROWS else 1
-            self.folds, self._limit = self.folds[:n_folds], min(self._limit, _MAX_ITER_DEEP)
+            self.folds, self._limit = self.folds[:n_folds], min(self._limit, MAX_ITER_DEEP)
             has_linear = "linear" in self.model.table_specs
             priors = self._walk(others, _OF_DEEP if has_linear else _OF_DEEP_ALONE, priors)
         return priors

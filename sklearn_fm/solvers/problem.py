@@ -162,7 +162,7 @@ class Options:
     callbacks: list[Any] | None = None
     deterministic: bool = True
     verbose: int = 0
-    n_sweeps: int = 500
+    n_sweeps: int | Literal["auto"] = "auto"
     n_burn: int | Literal["auto"] = "auto"
     thin: int | Literal["auto"] = "auto"
     hyperprior: str = "half-t"

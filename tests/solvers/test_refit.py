@@ -9,7 +9,6 @@ from sklearn_fm import FieldEncoder, FMClassifier, FMRegressor, MFRegressor
 from sklearn_fm.solvers.gibbs.refit import Targets, redraw
 
 FAST = {"solver": "gibbs", "embedding_dim": 3, "n_sweeps": 60, "random_state": 0}
-pytestmark = pytest.mark.filterwarnings("ignore:Predictions by:UserWarning")
 
 
 class NoNoise:

@@ -115,6 +115,17 @@ def _slot_pairs(schema, K):
 all_models = pytest.mark.parametrize("name", MODELS)
 all_solvers = pytest.mark.parametrize("solver", sorted(ROW_RULES))
 
+#: Models that a rule can meet in kernels of another shape; each is compiled for each rule.
+OF_EVERY_SHAPE = ("FM", "FM of slots", "FM of 3 classes", "linear only", "pairs only", "DeepFM")
+#: All models with one rule, and all rules with a model of each shape.
+STEPS = [
+    (name, solver)
+    for name in MODELS
+    for solver in sorted(ROW_RULES)
+    if solver == "adagrad" or name in (*OF_EVERY_SHAPE, "FFM-None-3")
+]
+all_steps = pytest.mark.parametrize(("name", "solver"), STEPS)
+
 
 def encoded_rows(seed=0):
     """Codes in which some values are 0 and most indices occur often."""
@@ -194,8 +205,7 @@ def assert_same_weights(a, b, **tolerance):
         assert_allclose(value, weights_of(b)[name], err_msg=name, **tolerance)
 
 
-@all_solvers
-@all_models
+@all_steps
 def test_compiled_step_is_the_torch_step(name, solver):
     by_torch, torch_losses, _ = train(TorchStepper, name, solver)
     compiled, losses, _ = train(CompiledStepper, name, solver)
@@ -203,8 +213,7 @@ def test_compiled_step_is_the_torch_step(name, solver):
     assert_same_weights(compiled, by_torch, rtol=2e-3, atol=2e-5)
 
 
-@all_solvers
-@all_models
+@all_steps
 def test_rows_of_different_lengths(name, solver):
     by_torch, torch_losses, _ = train(TorchStepper, name, solver, as_csr=True)
     compiled, losses, _ = train(CompiledStepper, name, solver, as_csr=True)
@@ -212,8 +221,7 @@ def test_rows_of_different_lengths(name, solver):
     assert_same_weights(compiled, by_torch, rtol=2e-3, atol=2e-5)
 
 
-@all_solvers
-@all_models
+@all_steps
 def test_bags(name, solver):
     by_torch, torch_losses, _ = train(TorchStepper, name, solver, bags=True)
     compiled, losses, _ = train(CompiledStepper, name, solver, bags=True)
@@ -400,8 +408,7 @@ def test_sparse_rows_have_no_field_to_drop(name, solver):
 # -- rows that stay, rows that come ------------------------------------------------------
 
 
-@all_solvers
-@all_models
+@all_steps
 def test_frozen_rows_stay_to_the_last_bit(name, solver, monkeypatch):
     """Under either engine, while the others move alike."""
     make, loss = MODELS[name]
@@ -422,8 +429,7 @@ def test_frozen_rows_stay_to_the_last_bit(name, solver, monkeypatch):
     assert_same_weights(compiled, by_torch, rtol=2e-3, atol=2e-5)
 
 
-@all_solvers
-@all_models
+@all_steps
 def test_state_grows_with_the_vocabularies(name, solver):
     """Rows keep weights and state, new ones have those of the start; both engines go on alike."""
     make, loss = MODELS[name]
@@ -509,8 +515,7 @@ def test_hogwild_learns():
     assert np.isfinite(weights_of(by_two)["embedding.weight"]).all()
 
 
-@all_solvers
-@all_models
+@all_steps
 def test_state_travels_between_the_engines(name, solver):
     """What one engine leaves, the other goes on from."""
     loss = MODELS[name][1]

@@ -7,6 +7,7 @@ take together. Draws that are kept go to a `Posterior`.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,10 +20,12 @@ from ..blocks.table import BlockTable
 from .hyperprior import Hyperprior
 from .likelihoods import Likelihood
 from .posterior import DRAWS_MEMORY, Draw
+from .stopping import UntilSettled, averaging_loss
 
 __all__ = ["Chain", "Run", "Schedule", "sample"]
 
-_PROBES = 64  # rows whose raw predictions are watched
+_PROBES = 64  # rows whose raw predictions are kept
+_WATCHED = 2_000  # raw predictions that tell when to end
 _LEAST_DRAWS = 10
 _DIVERGED = (
     "Draws became infinite or NaN. Scale numbers that are very large or very small, and leave "
@@ -37,19 +40,22 @@ class Schedule:
     Attributes
     ----------
     n_sweeps : int
-        Sweeps to take.
-    n_burn : int
-        Sweeps whose draws are not kept.
+        Sweeps to take, at most where a rule may end them.
+    n_burn : int or None
+        Sweeps whose draws are not kept; None for a tenth of those taken.
     thin : int or None
         Keep the draw of every so many sweeps; None for as few as memory allows.
     on_sweep : callable or None
         Told each record of the history; returning True stops.
+    until : UntilSettled or None
+        Rule that ends sampling.
     """
 
     n_sweeps: int
-    n_burn: int = 0
+    n_burn: int | None = 0
     thin: int | None = None
     on_sweep: Callable[[dict[str, float]], bool] | None = None
+    until: UntilSettled | None = None
 
 
 @dataclass
@@ -127,8 +133,14 @@ class Run:
         One per sweep.
     probes : ndarray of shape (n_sweeps, n_probes)
         Raw predictions of some rows in each sweep.
+    n_burn : int
+        First sweeps whose draws were not kept.
     makeshift : bool
         Whether the only draw is the state at the end, since none was due.
+    averaging_loss : float
+        What the rule that may end sampling saw last; NaN without one.
+    settled : bool
+        Whether that rule ended it.
     stopped_by : BaseException or None
         The KeyboardInterrupt of a Ctrl-C.
     """
@@ -136,7 +148,10 @@ class Run:
     draws: list[Draw] = field(default_factory=list)
     records: list[dict[str, float]] = field(default_factory=list)
     probes: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+    n_burn: int = 0
     makeshift: bool = False
+    averaging_loss: float = math.nan
+    settled: bool = False
     stopped_by: BaseException | None = None
 
 
@@ -161,14 +176,13 @@ def sample(chain: Chain, plan: Schedule, rng: np.random.Generator) -> Run:
     FloatingPointError
         If numbers become infinite or NaN.
     """
-    n_rows, n_outputs = chain.likelihood.raw(chain.block_tables).shape
-    rows = np.linspace(0, n_rows - 1, min(n_rows, _PROBES)).astype(np.intp)
-    first = plan.n_burn
-    size = chain.draw().nbytes
-    most = max(DRAWS_MEMORY // size, _LEAST_DRAWS)
-    thin = plan.thin or max(-(-(plan.n_sweeps - first) // most), 1)
     run = Run()
-    probes = []
+    kept = _Kept(plan, chain.draw().nbytes)
+    n_rows, n_outputs = chain.likelihood.raw(chain.block_tables).shape
+    n_watched = max(_WATCHED // n_outputs, _PROBES) if plan.until is not None else _PROBES
+    rows = np.linspace(0, n_rows - 1, min(n_rows, n_watched)).astype(np.intp)
+    watched = np.empty((plan.n_sweeps, len(rows), n_outputs))
+    look = 0 if plan.until is None else plan.until.next_look(0)
     try:
         for sweep in range(plan.n_sweeps):
             started = time.perf_counter()
@@ -179,20 +193,67 @@ def sample(chain: Chain, plan: Schedule, rng: np.random.Generator) -> Run:
             record = {"epoch": sweep + 1, **chain.record()}
             if not np.isfinite(record["train_loss"]):
                 raise FloatingPointError(_DIVERGED)
-            probes.append(chain.likelihood.raw(chain.block_tables)[rows].ravel())
-            if sweep >= first and (sweep - first) % thin == thin - 1:
-                run.draws.append(chain.draw())
+            watched[sweep] = chain.likelihood.raw(chain.block_tables)[rows]
+            kept.take(sweep, chain)
+            if plan.until is not None:
+                if sweep + 1 == look:
+                    look = plan.until.next_look(look)
+                    after = watched[_burnt(plan, sweep + 1) : sweep + 1]
+                    run.averaging_loss = averaging_loss(after, chain.likelihood.values())
+                record["averaging_loss"] = run.averaging_loss
+                run.settled = run.averaging_loss <= plan.until.tolerance
             record["seconds"] = time.perf_counter() - started
             run.records.append(record)
-            if plan.on_sweep is not None and plan.on_sweep(record):
+            if (plan.on_sweep is not None and plan.on_sweep(record)) or run.settled:
                 break
     except KeyboardInterrupt as stop:
         run.stopped_by = stop
-    run.probes = np.array(probes).reshape(len(probes), len(rows) * n_outputs)
+    n_sweeps = len(run.records)
+    run.n_burn = _burnt(plan, n_sweeps)
+    probes = np.linspace(0, len(rows) - 1, min(len(rows), _PROBES)).astype(np.intp)
+    run.probes = watched[:n_sweeps, probes].reshape(n_sweeps, len(probes) * n_outputs)
+    run.draws = [draw for sweep, draw in kept.draws if sweep >= run.n_burn]
     run.makeshift = not run.draws  # cut short, or thin is large
     if run.makeshift:
         run.draws.append(chain.draw())
     return run
+
+
+def _burnt(plan: Schedule, n_sweeps: int) -> int:
+    """Sweeps to leave out of so many."""
+    return n_sweeps // 10 if plan.n_burn is None else plan.n_burn
+
+
+class _Kept:
+    """Draws, with their sweeps: of every so many sweeps, so that memory suffices.
+
+    Parameters
+    ----------
+    plan : Schedule
+        How many sweeps there will be, at most.
+    size : int
+        Bytes of a draw.
+    """
+
+    def __init__(self, plan: Schedule, size: int) -> None:
+        self.draws: list[tuple[int, Draw]] = []
+        self.most = max(DRAWS_MEMORY // size, _LEAST_DRAWS)
+        self.first = plan.n_burn or 0
+        self.is_fixed = plan.thin is not None or plan.until is None
+        known = 1 if plan.until is not None else -(-(plan.n_sweeps - self.first) // self.most)
+        self.thin = plan.thin or max(known, 1)
+
+    def take(self, sweep: int, chain: Chain) -> None:
+        """Keep the state after a sweep if it is due."""
+        if sweep < self.first or not self._is_due(sweep):
+            return
+        self.draws.append((sweep, chain.draw()))
+        if len(self.draws) > self.most and not self.is_fixed:  # nobody knows how many will come
+            self.thin *= 2
+            self.draws = [(s, draw) for s, draw in self.draws if self._is_due(s)]
+
+    def _is_due(self, sweep: int) -> bool:
+        return (sweep - self.first) % self.thin == self.thin - 1
 
 
 def _move_together(

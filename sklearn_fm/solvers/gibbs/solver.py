@@ -5,7 +5,6 @@ The sampler itself is in ``chain``; what predictions come of the draws, in ``lin
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,17 +28,15 @@ from ..fitted import Draws, Fitted, Outcome, fitted_module
 from ..problem import ModelSpec, Options, Problem, mean_fields
 from ..start import StartValues, check_tables
 from .chain import Chain, Run, Schedule, sample
-from .convergence import effective_size, split_r_hat
 from .hyperprior import FixedPrior, Hyperprior, make_hyperprior
 from .likelihoods import count_copies
 from .links import make_link
 from .posterior import Posterior
 from .refit import redraw
+from .stopping import MOST_SWEEPS, UntilSettled
+from .verdict import convergence_table, describe_end, find_complaint
 
 __all__ = ["GibbsSolver", "publish", "redraw_categories"]
-
-_MOST_R_HAT = 1.1
-_MOST_MORE = 10  # times the sweeps so far that a warning asks for
 
 
 @dataclass(frozen=True)
@@ -126,26 +123,23 @@ class _Sampling:
         """Sample, and collect what came of it."""
         options, past = self.problem.options, self.past
         goes_on = past is not None and past.chain["digest"] == self.digest
-        burn = options.n_sweeps // 10 if options.n_burn == "auto" else options.n_burn
-        if not goes_on and burn >= options.n_sweeps:
+        history_before = self.before.history if self.before is not None else pd.DataFrame()
+        schedule = self._schedule()
+        if goes_on:
+            assert past is not None
+            schedule = replace(schedule, n_burn=max(past.n_burn - len(history_before), 0))
+        elif schedule.n_burn is not None and schedule.n_burn >= schedule.n_sweeps:
             raise ValueError(
-                f"n_burn={options.n_burn} must be less than n_sweeps={options.n_sweeps}, or "
+                f"n_burn={options.n_burn} must be less than n_sweeps={schedule.n_sweeps}, or "
                 "nothing is left to predict by."
             )
-        history_before = self.before.history if self.before is not None else pd.DataFrame()
-        burnt = past.n_burn if past is not None else 0
-        schedule = Schedule(
-            options.n_sweeps,
-            n_burn=max(burnt - len(history_before), 0) if goes_on else burn,
-            thin=None if options.thin == "auto" else options.thin,
-            on_sweep=self._on_sweep,
-        )
-        with Progress(options.verbose, options.n_sweeps) as self.progress:
+        with Progress(options.verbose, schedule.n_sweeps) as self.progress:
             run = sample(self.chain, schedule, self.generator)
         if run.stopped_by is not None and not run.records:
             raise run.stopped_by  # before anything was drawn
         draws = self._collect(run)
         history, probes, makeshift = _history(run.records), run.probes, run.makeshift
+        burnt = run.n_burn
         if goes_on:
             assert past is not None
             if not past.chain["makeshift"]:  # real draws stay, and need no makeshift one
@@ -154,8 +148,9 @@ class _Sampling:
             probes = np.concatenate([past.chain["probes"], probes])
             history["epoch"] += len(history_before)
             history = pd.concat([history_before, history], ignore_index=True)
-        burnt = burnt if goes_on else burn
-        convergence = _convergence(history, probes, burnt)
+            burnt = past.n_burn
+        convergence = convergence_table(history, probes, burnt)
+        self.reason += describe_end(run)
         fitted = self._fitted(
             draws,
             history,
@@ -163,7 +158,22 @@ class _Sampling:
             n_burn=burnt,
             chain=self._state(probes, makeshift),
         )
-        return Outcome(fitted, run.stopped_by, _complaint(convergence, len(history), burnt))
+        likelihood = self.chain.likelihood
+        complaint = find_complaint(probes[burnt:], likelihood.values())
+        return Outcome(fitted, run.stopped_by, complaint)
+
+    def _schedule(self) -> Schedule:
+        """How long to sample a chain anew."""
+        options = self.problem.options
+        n_burn = None if options.n_burn == "auto" else options.n_burn
+        until = None
+        if options.n_sweeps == "auto":
+            n_sweeps, until = MOST_SWEEPS, UntilSettled.after(n_burn or 0)
+        else:
+            n_sweeps = options.n_sweeps
+            n_burn = n_sweeps // 10 if n_burn is None else n_burn
+        thin = None if options.thin == "auto" else options.thin
+        return Schedule(n_sweeps, n_burn, thin, self._on_sweep, until)
 
     def _collect(self, run: Run) -> Posterior:
         return Posterior.of_draws(run.draws, self.design, self.schema, pair_slots=self.pair_slots)
@@ -176,7 +186,7 @@ class _Sampling:
 
         def so_far() -> Fitted:
             now = self._collect(Run(draws=[draw]))
-            nothing = _convergence(pd.DataFrame(), np.empty((0, 0)), 0)
+            nothing = convergence_table(pd.DataFrame(), np.empty((0, 0)), 0)
             return self._fitted(now, _history([record]), convergence=nothing, n_burn=0, chain={})
 
         return self.problem.on_epoch(so_far)
@@ -373,38 +383,3 @@ def _history(records: list[dict[str, float]]) -> pd.DataFrame:
     history = pd.DataFrame(records)
     history.insert(1, "phase", "fit")
     return history[sorted(history, key=lambda name: str(name).startswith("scale_"))]
-
-
-def _convergence(history: pd.DataFrame, probes: NDArray[np.float64], n_burn: int) -> pd.DataFrame:
-    """Split R-hat and effective sample size of what is watched; empty after too few sweeps."""
-    watched = [c for c in ("train_loss", "noise_precision") if c in history]
-    rows = {}
-    if len(history) - n_burn >= 4:
-        trace = history[watched].to_numpy()[n_burn:]
-        for name, r_hat, size in zip(
-            watched, split_r_hat(trace), effective_size(trace), strict=True
-        ):
-            rows[name] = (r_hat, size)
-        r_hats, sizes = split_r_hat(probes[n_burn:]), effective_size(probes[n_burn:])
-        rows["predictions"] = (np.quantile(r_hats, 0.9), np.quantile(sizes, 0.1))
-    return pd.DataFrame(rows.values(), index=list(rows), columns=["r_hat", "effective_size"])
-
-
-def _complaint(convergence: pd.DataFrame, n_sweeps: int, n_burn: int) -> str | None:
-    """What to tell the user if predictions have not converged."""
-    n_kept = n_sweeps - n_burn
-    if not len(convergence):
-        return (
-            f"{n_kept} sweep(s) after the burn-in are too few to tell whether predictions have "
-            "converged; take some hundred."
-        )
-    r_hat = convergence["r_hat"]["predictions"]
-    if round(r_hat, 2) <= _MOST_R_HAT:  # two digits are all that it is known to, and shown with
-        return None
-    ratio = min((r_hat**2 - 1) / (_MOST_R_HAT**2 - 1), _MOST_MORE + 1.0)
-    more = max(math.ceil((ratio - 1) * n_kept / 10) * 10, 10)
-    return (
-        f"Predictions by {n_sweeps} sweeps have not converged: their R-hat is {r_hat:.2f}, "
-        f"expected at most {_MOST_R_HAT}. They may well be good already; to be sure run about "
-        f"{more} sweeps more, by set_params(warm_start=True, n_sweeps={more}) and fit again."
-    )
