@@ -215,7 +215,12 @@ class DrawsRegressor(WithDraws, FieldRegressor):
         if self.noise_field == "auto":
             return "auto"
         names = [self.noise_field] if isinstance(self.noise_field, str) else self.noise_field
-        return tuple(dict.fromkeys(names))
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError(
+                "noise_field must be the name of a field, a list of names, 'auto' or None, got "
+                f"{self.noise_field!r}."
+            )
+        return tuple(dict.fromkeys(names)) or None
 
     @overload
     def predict(self, X: Any, return_std: Literal[False] = False) -> NDArray[np.float64]: ...
