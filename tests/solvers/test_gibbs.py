@@ -164,11 +164,12 @@ def draw_likelihood(likelihood, rng):
     """Draw biases, noise and cut points."""
     likelihood.bias[:] = rng.normal(size=len(likelihood.bias))
     if isinstance(likelihood, Gaussian):
-        noise = likelihood.noise
-        noise.precision = rng.gamma(3.0) / 2.0
-        for name, factors in noise.factors.items():
-            noise.shapes[name] = a = 1 / rng.uniform(0, 0.5)
-            factors[:] = rng.gamma(a, size=len(factors)) / a
+        values = {"noise_precision": np.array([rng.gamma(3.0) / 2.0])}
+        for name, factors in likelihood.noise.factors.items():
+            a = 1 / rng.uniform(0, 0.5)
+            values[f"noise_shape_{name}"] = np.array([a])
+            values[f"noise_factor_{name}"] = rng.gamma(a, size=len(factors)) / a
+        likelihood.noise.load_values(values)
     elif isinstance(likelihood, OrdinalProbit):
         likelihood.log_gaps = rng.normal(size=2)
         likelihood.cuts = np.append(0.0, np.cumsum(np.exp(likelihood.log_gaps)))

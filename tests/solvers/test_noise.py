@@ -108,7 +108,7 @@ def test_two_fields_share_the_noise():
     of_users, of_items = rng.gamma(3, 1 / 3, 100), rng.gamma(6, 1 / 6, 60)
     e = rng.normal(size=8000) / np.sqrt(of_users[users] * of_items[items])
     noise = Noise(np.ones(8000), {"user": users, "item": items}, {"user": 100, "item": 60})
-    precision = np.mean([noise.draw(e, rng) for _ in range(120)][20:], axis=0)
+    precision = np.mean([noise.draw(e, rng).copy() for _ in range(120)][20:], axis=0)
     ratio = np.log(precision) - np.log(of_users[users] * of_items[items])
     assert ratio.mean() == pytest.approx(0, abs=0.06)
     assert ratio.std() < 0.25
@@ -168,7 +168,7 @@ def test_precisions_of_new_rows():
     noise = Noise(np.ones(4), groups, {"user": 3, "item": 2})
     precisions, rows = [], []
     for _ in range(5):
-        precisions.append(noise.draw(rng.normal(size=4), rng))
+        precisions.append(noise.draw(rng.normal(size=4), rng).copy())
         rows.append(noise.values())
     values = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     assert_allclose(noise_precision(values, groups, 4), np.transpose(precisions))

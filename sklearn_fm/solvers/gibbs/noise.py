@@ -82,11 +82,14 @@ class Noise:
         self.precision = 1.0
         self.factors = {name: np.ones((sizes or {})[name]) for name in self.groups}
         self.shapes = dict.fromkeys(self.groups, _FIRST_SHAPE)
-        self._rows = {
-            name: np.bincount(group, weights=weight, minlength=len(self.factors[name]))
-            for name, group in self.groups.items()
-        }
+        self._half_rows, self._counts = {}, {}
+        for name, group in self.groups.items():
+            rows = np.bincount(group, weights=weight, minlength=len(self.factors[name])) / 2
+            self._half_rows[name] = rows
+            self._counts[name] = np.unique(rows, return_counts=True)
         self._total = float(weight.sum())
+        self._last = list(self.groups)[-1] if self.groups else ""
+        self._of_rows = weight.copy()  # w_i p_i
 
     def draw(self, residual: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
         """Draw everything once.
@@ -101,7 +104,7 @@ class Noise:
         Returns
         -------
         ndarray of shape (n_rows,)
-            Precision of each row, w_i p_i.
+            Precision of each row, w_i p_i. The array is that of the next draw, too.
 
         Notes
         -----
@@ -119,38 +122,42 @@ class Noise:
         Liu, Sabatti (2000), Generalised Gibbs sampler and multigrid Monte Carlo for Bayesian
         computation, Biometrika 87(2).
         """
-        precision, squares = self.weight, self.weight * (residual**2 + self.floor)
-        for name, group in self.groups.items():  # alpha is multiplied by at the end
-            of_rows = self.factors[name][group]
-            precision, squares = precision * of_rows, squares * of_rows
+        squares = residual**2
+        squares += self.floor
+        squares *= self._of_rows
+        total = None if self.groups else float(squares.sum())
         for name, group in self.groups.items():
             before = self.factors[name]
-            half = np.bincount(group, weights=squares, minlength=len(before)) / before / 2
-            self._draw_factors(name, self.precision * half, rng)
-            change = (self.factors[name] / before)[group]
-            precision, squares = precision * change, squares * change
-        rate = self.rate + float(squares.sum()) / 2
-        self.precision = rng.gamma(self.shape + self._total / 2) / rate
-        precision = self.precision * precision
+            of_groups = np.bincount(group, weights=squares, minlength=len(before))
+            self._draw_factors(name, of_groups / before / 2, rng)
+            change = self.factors[name] / before
+            total = float(of_groups @ change)
+            of_rows = change[group]
+            self._of_rows *= of_rows
+            if name != self._last:  # of which the total is all that is needed
+                squares *= of_rows
+        assert total is not None
+        rate = self.rate + total / self.precision / 2
+        precision = rng.gamma(self.shape + self._total / 2) / rate
+        self._of_rows *= precision / self.precision
+        self.precision = precision
         for name in self.groups:
             self._exchange(name, rng)
-        return precision
+        return self._of_rows
 
     def _draw_factors(
         self, name: str, half_squares: NDArray[np.float64], rng: np.random.Generator
     ) -> None:
         """Draw the shape of a field, then its factors."""
-        half_rows = self._rows[name] / 2
-        occurs = half_rows > 0
-        s = half_squares[occurs]
-        rows, count = np.unique(half_rows[occurs], return_counts=True)
-        n_groups, n_rows = len(s), float(rows @ count)
+        half_rows = self._half_rows[name]
+        different, count = self._counts[name]
+        n_groups = len(half_rows)
 
         def log_density(log_a: float) -> float:
             a = math.exp(log_a)
-            value = float(count @ gammaln(a + rows)) - n_groups * math.lgamma(a) - n_rows * log_a
+            known = n_groups * (a * log_a - math.lgamma(a)) + float(count @ gammaln(a + different))
             # the prior is a^-2 da, so a^-1 d log a
-            return value - float((a + half_rows[occurs]) @ np.log1p(s / a)) - log_a
+            return known - float((a + half_rows) @ np.log(a + half_squares)) - log_a
 
         log_a = math.log(self.shapes[name])
         log_a = draw_by_slice(log_density, log_a, rng, width=_WIDTH, ends=_ENDS)
@@ -186,6 +193,9 @@ class Noise:
             known = values.get(_FACTOR + name, factors)
             factors[:] = known if len(known) == len(factors) else 1.0
             self.shapes[name] = float(values.get(_SHAPE + name, [_FIRST_SHAPE])[0])
+        self._of_rows = self.weight * self.precision
+        for name, group in self.groups.items():
+            self._of_rows *= self.factors[name][group]
 
 
 def noise_floor(target: NDArray[np.float64]) -> float:
