@@ -136,7 +136,8 @@ class Chain:
         values = self.likelihood.values()
         if "noise_precision" in values:
             record["train_loss"] *= self.unit
-            record["noise_precision"] = float(values["noise_precision"].mean()) / self.unit**2
+            record["noise_precision"] = float(values["noise_precision"][0]) / self.unit**2
+            record |= {k: float(v[0]) for k, v in values.items() if k.startswith("noise_shape_")}
         names = self.block_tables[0].design.prior_names
         spread = np.mean([_scales(prior) for prior in self.hyperpriors], axis=0)
         return record | {f"scale_{name}": float(s) for name, s in zip(names, spread, strict=True)}
