@@ -57,7 +57,7 @@ def test_planted_regression_is_recovered(regression):
     by_lines = np.sqrt(np.mean((linear.predict(X[1500:].to_csr()) - y[1500:]) ** 2))
     assert rmse(model, X[1500:], y[1500:]) < 1.2 * 1.5  # the oracle has 1.5
     assert by_lines > 1.5 * 1.5
-    assert model.posterior_.n_draws == 135
+    assert model.compression_["n_draws"] == 135
     assert model.n_epochs_ == len(model.history_) == 150
     assert list(model.convergence_.columns) == ["r_hat", "effective_size"]
 
@@ -85,7 +85,7 @@ def test_standard_deviations_are_those_of_the_errors(regression):
     assert_array_equal(mean, model.predict(X[1500:]))
     assert np.sqrt(np.mean(((y[1500:] - mean) / std) ** 2)) == pytest.approx(1, abs=0.07)
     low, high = model.predict_interval(X[1500:], 2 * norm.cdf(1) - 1).T
-    assert_allclose((high - low) / 2, std, rtol=0.05)
+    assert_allclose((high - low) / 2, std, rtol=0.08)
 
 
 def test_what_is_unknown_is_uncertain(regression):
@@ -271,7 +271,7 @@ QUICK = {"solver": "gibbs", "embedding_dim": 2, "n_sweeps": 30, "random_state": 
 
 def test_warm_start_adds_sweeps():
     X, raw, _ = planted(200)
-    model = FMRegressor(**QUICK, warm_start=True).fit(X, raw)
+    model = FMRegressor(**QUICK, warm_start=True, keep_draws=True).fit(X, raw)
     first = model.posterior_
     model.set_params(n_sweeps=20).fit(X, raw)
     assert model.posterior_.n_draws == 27 + 20  # the burn-in is not paid again
@@ -324,12 +324,12 @@ def test_a_warm_start_with_another_posterior_keeps_no_draws(change):
     """Draws of two posteriors stood side by side, or failed to."""
     X, raw, _ = planted(200)
     model = FMRegressor(**QUICK, warm_start=True).fit(X, raw)
-    n_sweeps, n_draws = len(model.history_), model.posterior_.n_draws
+    n_sweeps, n_draws = len(model.history_), model.compression_["n_draws"]
     model.fit(X, raw)
     assert len(model.history_) == 2 * n_sweeps
     model.set_params(**change).fit(X, raw)
     assert len(model.history_) == n_sweeps
-    assert model.posterior_.n_draws == n_draws
+    assert model.compression_["n_draws"] == n_draws
     assert np.isfinite(model.predict(X, return_std=True)[1]).all()
 
 
@@ -503,14 +503,14 @@ def test_warm_starts_draw_new_numbers():
     """With an integer random_state each one repeated the numbers of the one before."""
     X, raw, rng = planted(300)
     raw += rng.normal(size=300)  # without noise its precision climbs in all runs
-    model = FMRegressor(**QUICK, warm_start=True).fit(X, raw)
+    model = FMRegressor(**QUICK, warm_start=True, keep_draws=True).fit(X, raw)
     runs = []
     for _ in range(2):
         before = model.posterior_.n_draws
         model.fit(X, raw)
         runs.append(model.posterior_.values["noise_precision"][before:, 0])
     assert abs(np.corrcoef(*runs)[0, 1]) < 0.6
-    again = FMRegressor(**QUICK, warm_start=True)
+    again = FMRegressor(**QUICK, warm_start=True, keep_draws=True)
     for _ in range(3):
         again.fit(X, raw)
     assert np.array_equal(again.predict(X), model.predict(X))
@@ -531,7 +531,7 @@ def test_a_short_warm_start_needs_no_burn_in():
     model = FMRegressor(**{**QUICK, "n_burn": 20}, warm_start=True).fit(X, raw)
     model.set_params(n_sweeps=10).fit(X, raw)
     assert len(model.history_) == 40
-    assert model.posterior_.n_draws == 20
+    assert model.compression_["n_draws"] == 20
 
 
 def test_a_ctrl_c_while_burning_in_keeps_no_makeshift_draw(monkeypatch):
@@ -562,7 +562,7 @@ def test_a_ctrl_c_while_burning_in_keeps_no_makeshift_draw(monkeypatch):
     at = 0
     model.fit(X, raw)  # 30 more
     assert len(model.history_) == 40
-    assert model.posterior_.n_draws == 20
+    assert model.compression_["n_draws"] == 20
     calls.clear()
     at = 1
     before = model.predict(X)
@@ -604,9 +604,9 @@ def test_a_warm_start_too_short_for_a_draw_keeps_those_before():
     """The state at its end counted as a draw, and then all draws were taken for makeshift."""
     X, raw, _ = planted(200)
     model = FMRegressor(**{**QUICK, "thin": 3}, warm_start=True).fit(X, raw)
-    n_draws = model.posterior_.n_draws
+    n_draws = model.compression_["n_draws"]
     for _ in range(2):
         model.set_params(n_sweeps=1).fit(X, raw)
-        assert model.posterior_.n_draws == n_draws
+        assert model.compression_["n_draws"] == n_draws
     model.set_params(n_sweeps=3).fit(X, raw)
-    assert model.posterior_.n_draws == n_draws + 1
+    assert model.compression_["n_draws"] == n_draws + 1

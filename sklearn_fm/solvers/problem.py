@@ -165,6 +165,7 @@ class Options:
     n_sweeps: int | Literal["auto"] = "auto"
     n_burn: int | Literal["auto"] = "auto"
     thin: int | Literal["auto"] = "auto"
+    keep_draws: bool = False
     hyperprior: str = "half-t"
     hyperprior_scale: float = 1.0
 

@@ -24,7 +24,8 @@ def start(likelihood, raw):
     block_tables = []
     for c in range(raw.shape[1]):
         n = len(raw)
-        block_table = CompiledBlockTable(make_design(sparse.csr_array(np.ones((n, 1)))), 1)
+        design = make_design(sparse.csr_array(np.ones((n, 1))))
+        block_table = CompiledBlockTable(design, 1, bits=64)
         block_table.set_residuals(likelihood.target[:, c] - raw[:, c], 1.0)
         block_tables.append(block_table)
     assert_allclose(likelihood.raw(block_tables), raw)

@@ -163,7 +163,7 @@ def test_memory_is_bounded_for_wide_rows(kind, monkeypatch):
 
 def simulate_raw(posterior, row, n, rng):
     """Raw predictions of one row with every unknown entry's block drawn from its prior."""
-    entries = posterior._entries(row)
+    entries = posterior.entries(row)
     own = [j for j in range(len(entries.values)) if entries.values[j] != 0]
     blocks = {}
     for j in own:

@@ -6,7 +6,7 @@ How draws come about is told in ``chain``, how raw predictions by them in ``post
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,10 @@ _TINY = 1e-15
 class Link(Protocol):
     """What the draws of a task have to do with its targets."""
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether a mean of raw predictions says all that a mean of predictions does."""
+
     def likelihood(
         self, encoded: Any, target: NDArray[np.float64], weight: NDArray[np.float64]
     ) -> Likelihood:
@@ -65,6 +69,8 @@ class Link(Protocol):
 @dataclass(frozen=True)
 class ProbitLink:
     """Two classes: the sign of a latent target."""
+
+    is_linear: ClassVar[bool] = False
 
     def likelihood(
         self, encoded: Any, target: NDArray[np.float64], weight: NDArray[np.float64]
@@ -128,6 +134,7 @@ class OrdinalLink:
     """
 
     levels: NDArray[np.float64]
+    is_linear: ClassVar[bool] = False
 
     def likelihood(
         self, encoded: Any, target: NDArray[np.float64], weight: NDArray[np.float64]
@@ -200,6 +207,8 @@ class GaussianLink:
         Fields whose categories have a noise of their own.
     noise_groups : dict of str to ndarray of int of shape (vocabulary_size,)
         For training rows: groups of the categories of these fields, each with a noise.
+    noise_unseen : frozenset of str
+        Of these fields, those whose first group had no training rows: all categories were frequent.
     """
 
     loss: Any
@@ -207,6 +216,12 @@ class GaussianLink:
     y_range: tuple[float, float] | None = None
     noise_fields: tuple[str, ...] | Literal["auto"] | None = None
     noise_groups: dict[str, NDArray[np.int32]] = field(default_factory=dict)
+    noise_unseen: frozenset[str] = frozenset()
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether nothing is cut off."""
+        return self.y_range is None
 
     def likelihood(
         self, encoded: Any, target: NDArray[np.float64], weight: NDArray[np.float64]
@@ -221,14 +236,16 @@ class GaussianLink:
 
     def at(self, encoded: Any, weight: NDArray[np.float64]) -> Link:
         """The link whose categories of enough rows have a noise of their own."""
-        schema, found = self.schema, {}
+        schema, found, unseen = self.schema, {}, set()
         for name in self._noise_fields(encoded):
             f = schema.names.index(name)
             category = _categories(encoded, schema, f)
             groups = group_categories(category, weight, schema.vocabulary_sizes[f])
             if self.noise_fields != "auto" or groups.max() > 1:
                 found[name] = groups
-        return replace(self, noise_groups=found)
+                if groups[category].all():
+                    unseen.add(name)
+        return replace(self, noise_groups=found, noise_unseen=frozenset(unseen))
 
     def targets(
         self,
@@ -243,6 +260,8 @@ class GaussianLink:
 
     def mean(self, raw: Raw) -> NDArray[np.float64]:
         """Expected target on the scale of the loss."""
+        if self.is_linear and raw.center is not None:
+            return raw.center
         low, high = (-np.inf, np.inf) if self.y_range is None else self.y_range
         encode = self.loss.encode
         return np.clip(raw.mean[:, :, 0], encode(low), encode(high)).mean(axis=1, keepdims=True)
@@ -266,7 +285,7 @@ class GaussianLink:
     def noise_variance(
         self, encoded: Any, values: dict[str, NDArray[np.float64]]
     ) -> NDArray[np.float64]:
-        """Variance of the noise of each row by each draw, or by means of draws (`mean_noise`).
+        """Variance of the noise of each row by each draw.
 
         Parameters
         ----------
@@ -280,7 +299,8 @@ class GaussianLink:
         ndarray of shape (n_rows, n_draws)
             In units of the loss.
         """
-        return 1 / noise_precision(values, self._groups(encoded), encoded.shape[0])
+        groups, n_rows = self._groups(encoded), encoded.shape[0]
+        return 1 / noise_precision(values, groups, n_rows, self.noise_unseen)
 
     def _groups(self, encoded: Any) -> dict[str, NDArray[np.intp]]:
         """Group of each row by field; categories that fit did not know are in the first."""

@@ -18,7 +18,7 @@ from ...kernels import HAS_KERNELS
 from ...schema import FieldSchema
 from ..blocks.design import Design
 
-__all__ = ["DRAWS_MEMORY", "Draw", "Posterior", "Raw", "prior_of_index"]
+__all__ = ["DRAWS_MEMORY", "Draw", "Entries", "Posterior", "Raw", "prior_of_index", "read_entries"]
 
 DRAWS_MEMORY = 2**29  # bytes for the draws of a fit
 _PIECE_NUMBERS = 2**22  # raw predictions, or entries of rows, at a time
@@ -59,16 +59,48 @@ class Raw(NamedTuple):
         Moments given the draw: a variance is that of weights which no training row touched.
     values : dict of ndarray of shape (n_draws, ...)
         What the draws have besides weights, as in the posterior.
+    center : ndarray of shape (n_rows, n_outputs) or None
+        What the means are around, if that is known better than by these draws.
     """
 
     rows: slice
     mean: NDArray[np.float64]
     variance: NDArray[np.float64]
     values: dict[str, NDArray[np.float64]] = {}
+    center: NDArray[np.float64] | None = None
+
+    def around(self, center: NDArray[np.floating]) -> Raw:
+        """The same spread around means that are known better than by these draws.
+
+        Parameters
+        ----------
+        center : ndarray of shape (n_rows, n_outputs)
+            Means over very many draws, of which these are some.
+
+        Returns
+        -------
+        Raw
+            Means over its draws are the center.
+        """
+        deviation = self.mean - self.mean.mean(axis=1, keepdims=True)
+        exact = np.asarray(center, dtype=np.float64)
+        return self._replace(mean=deviation + exact[:, None], center=exact)
 
 
-class _Entries(NamedTuple):
-    """Entries of some rows, as `kernels.draws.read_draws` takes them."""
+class Entries(NamedTuple):
+    """Entries of some rows, as `kernels.draws.read_draws` takes them.
+
+    Attributes
+    ----------
+    starts : ndarray of int64 of shape (n_rows + 1,)
+        First entry of each row.
+    positions : ndarray of int32 of shape (n_entries,)
+        Row of a draw's tables of each entry.
+    values, linear_values : ndarray of float64 of shape (n_entries,)
+        Multipliers of vectors and of weights.
+    fields : ndarray of int32 of shape (n_entries,)
+        What does not interact within itself: a field, or a slot.
+    """
 
     starts: NDArray[np.int64]
     positions: NDArray[np.int32]
@@ -146,9 +178,20 @@ class Posterior:
         return len(self.tables)
 
     @property
+    def embedding_dim(self) -> int:
+        """Width of the vectors."""
+        return self.tables.shape[3] - 1
+
+    @property
     def n_blocks(self) -> int:
         """Number of indices that were drawn."""
         return self.tables.shape[2] - len(self.prior_names)
+
+    @property
+    def indices(self) -> NDArray[np.intp]:
+        """Indices that were drawn, (n_blocks,), in the tables' order."""
+        drawn = np.flatnonzero(self.positions < self.n_blocks)
+        return drawn[np.argsort(self.positions[drawn])]
 
     def grown(self, schema: FieldSchema) -> Posterior:
         """The same draws under a schema whose vocabularies have grown; new indices were not drawn.
@@ -171,12 +214,24 @@ class Posterior:
             positions[now : now + n_rows] = self.positions[before : before + n_rows]
         return replace(self, schema=schema, positions=positions)
 
-    def only(self, draws: slice) -> Posterior:
+    def draws(self) -> list[Draw]:
+        """The draws one by one.
+
+        Returns
+        -------
+        list of Draw
+        """
+        return [
+            Draw(table, covariance, {name: value[d] for name, value in self.values.items()})
+            for d, (table, covariance) in enumerate(zip(self.tables, self.covariances, strict=True))
+        ]
+
+    def only(self, draws: slice | NDArray[np.intp]) -> Posterior:
         """Return some of the draws.
 
         Parameters
         ----------
-        draws : slice
+        draws : slice or ndarray of int
             Which.
 
         Returns
@@ -233,19 +288,30 @@ class Posterior:
         workers = _workers(n_threads, n_rows * n_draws)
         for first in range(0, n_rows, size):
             rows = slice(first, min(first + size, n_rows))
-            some = self._entries(encoded[rows])
+            some = self.entries(encoded[rows])
             shape = (n_outputs, rows.stop - rows.start, n_draws)
             mean, variance = np.empty(shape), np.empty(shape)
             for c in range(n_outputs):
                 args = (self.tables[:, c], self.covariances[:, c], self.values["bias"][:, c])
-                _read(some, self.n_blocks, *args, mean[c], variance[c], workers, n_threads)
+                read_entries(some, self.n_blocks, *args, mean[c], variance[c], workers, n_threads)
             yield Raw(rows, np.moveaxis(mean, 0, 2), np.moveaxis(variance, 0, 2), self.values)
 
-    def _entries(self, encoded: Any) -> _Entries:
+    def entries(self, encoded: Any) -> Entries:
+        """Where the entries of encoded rows find their blocks.
+
+        Parameters
+        ----------
+        encoded : FieldArray of shape (n_rows, n_columns) or csr_array of (n_rows, table_size)
+            Encoded rows.
+
+        Returns
+        -------
+        Entries
+        """
         n_rows = encoded.shape[0]
         if not isinstance(encoded, FieldArray):
             values = np.asarray(encoded.data, dtype=np.float64)
-            return _Entries(
+            return Entries(
                 encoded.indptr.astype(np.int64),
                 self.positions[encoded.indices],
                 values,
@@ -257,7 +323,7 @@ class Posterior:
         slot_fields = np.array(self.schema.slot_fields, dtype=np.int32)
         fields = np.arange(len(slot_fields), dtype=np.int32) if self.pair_slots else slot_fields
         linear = values * np.array(self.schema.linear)[slot_fields]
-        return _Entries(
+        return Entries(
             np.arange(n_rows + 1, dtype=np.int64) * indices.shape[1],
             self.positions[indices].ravel(),
             values.ravel(),
@@ -295,18 +361,38 @@ def _workers(n_threads: int, work: int) -> Any:
     return Workers(n_threads)
 
 
-def _read(
-    entries: _Entries,
+def read_entries(
+    entries: Entries,
     n_blocks: int,
     tables: NDArray[np.float32],
     covariances: NDArray[np.float32],
     biases: NDArray[np.float64],
     mean: NDArray[np.float64],
     variance: NDArray[np.float64],
-    workers: Any,
-    n_threads: int,
+    workers: Any = None,
+    n_threads: int = 1,
 ) -> None:
-    """Write mean and variance, (n_rows, n_draws), of raw predictions."""
+    """Write means and variances of raw predictions of one output.
+
+    Parameters
+    ----------
+    entries : Entries
+        Of the rows.
+    n_blocks : int
+        Rows of the tables that were drawn.
+    tables : ndarray of float32 of shape (n_draws, n_blocks + n_priors, D)
+        Blocks and the priors' means.
+    covariances : ndarray of float32 of shape (n_draws, n_priors, D, D)
+        The priors' covariances.
+    biases : ndarray of shape (n_draws,)
+        Biases.
+    mean, variance : ndarray of shape (n_rows, n_draws)
+        Receive both.
+    workers : Workers, default=None
+        Threads to share the rows out to.
+    n_threads : int, default=1
+        How many, if there are any.
+    """
     if not HAS_KERNELS:
         _read_slowly(entries, n_blocks, tables, covariances, biases, mean, variance)
         return
@@ -324,7 +410,7 @@ def _read(
 
 
 def _read_slowly(
-    entries: _Entries,
+    entries: Entries,
     n_blocks: int,
     tables: NDArray[np.float32],
     covariances: NDArray[np.float32],
