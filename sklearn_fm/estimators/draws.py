@@ -277,8 +277,9 @@ class DrawsRegressor(WithDraws, FieldRegressor):
         Returns
         -------
         ndarray of shape (n_rows, 2)
-            Lower and upper ends: quantiles of the predictive distribution, a mixture of one normal
-            distribution per draw; levels with loss "ordinal".
+            Lower and upper ends: quantiles of the predictive distribution, which is normal, or a
+            mixture of one normal distribution per draw with ``keep_draws=True``; levels with loss
+            "ordinal".
 
         Raises
         ------

@@ -194,9 +194,7 @@ class Averaging:
             read_entries(self._entries, n_blocks, table[None], covariances, bias, *raw[c])
         return raw[:, 0, :, 0].T
 
-    def _choose_width(
-        self, noise: float
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64], float]:
+    def _choose_width(self, noise: float) -> tuple[NDArray[np.float32], NDArray[np.float64], float]:
         """Vectors of the mean machine, (n_outputs, n_rows, width), what they lack, and their error.
 
         What is cut off is positive on average, if little: the biases make up for it.

@@ -6,8 +6,9 @@ distributions raw predictions make is told in ``predictive``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..blocks.design import Design
 __all__ = ["DRAWS_MEMORY", "Draw", "Entries", "Posterior", "Raw", "prior_of_index", "read_entries"]
 
 DRAWS_MEMORY = 2**29  # bytes for the draws of a fit
+_FEW = 64  # draws that may stand side by side
 _PIECE_NUMBERS = 2**22  # raw predictions, or entries of rows, at a time
 
 
@@ -292,9 +294,32 @@ class Posterior:
             shape = (n_outputs, rows.stop - rows.start, n_draws)
             mean, variance = np.empty(shape), np.empty(shape)
             for c in range(n_outputs):
-                args = (self.tables[:, c], self.covariances[:, c], self.values["bias"][:, c])
-                read_entries(some, self.n_blocks, *args, mean[c], variance[c], workers, n_threads)
+                threads, biases = (workers, n_threads), self.values["bias"][:, c]
+                if HAS_KERNELS and n_draws <= _FEW:
+                    sides = self._side_by_side[c]
+                    _read_few(some, self.n_blocks, *sides, biases, mean[c], variance[c], *threads)
+                else:
+                    args = self.tables[:, c], self.covariances[:, c], biases
+                    read_entries(some, self.n_blocks, *args, mean[c], variance[c], *threads)
             yield Raw(rows, np.moveaxis(mean, 0, 2), np.moveaxis(variance, 0, 2), self.values)
+
+    @cached_property
+    def _side_by_side(self) -> list[tuple[Any, Any, Any]]:
+        """What the kernel for few draws wants of each output."""
+        found = []
+        for tables, covariances in zip(
+            np.moveaxis(self.tables, 1, 0), np.moveaxis(self.covariances, 1, 0), strict=True
+        ):
+            n_rows = tables.shape[1]
+            vectors = tables[:, :, :-1].transpose(1, 0, 2).reshape(n_rows, -1)
+            blocks = np.concatenate([vectors, tables[:, :, -1].T], axis=1)
+            of_vectors = covariances[:, :, :-1, :-1].astype(np.float64)
+            traces = np.einsum("dgac,dhac->dgh", of_vectors, of_vectors)
+            found.append((blocks, np.ascontiguousarray(covariances), traces))
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_side_by_side"}
 
     def entries(self, encoded: Any) -> Entries:
         """Where the entries of encoded rows find their blocks.
@@ -361,6 +386,29 @@ def _workers(n_threads: int, work: int) -> Any:
     return Workers(n_threads)
 
 
+def _read_few(
+    entries: Entries,
+    n_blocks: int,
+    blocks: NDArray[np.float32],
+    covariances: NDArray[np.float32],
+    traces: NDArray[np.float64],
+    biases: NDArray[np.float64],
+    mean: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    workers: Any,
+    n_threads: int,
+) -> None:
+    """As `read_entries`, of draws that stand side by side."""
+    from ...kernels.blocks.few_draws import read_few_draws
+
+    tables = n_blocks, blocks, covariances, traces, np.ascontiguousarray(biases)
+
+    def read(first: int, last: int) -> None:
+        read_few_draws(*entries, *tables, first, last, mean, variance)
+
+    _in_parts(read, len(mean), workers, n_threads)
+
+
 def read_entries(
     entries: Entries,
     n_blocks: int,
@@ -397,16 +445,20 @@ def read_entries(
         _read_slowly(entries, n_blocks, tables, covariances, biases, mean, variance)
         return
     from ...kernels.blocks.draws import read_draws
+
+    def read(first: int, last: int) -> None:
+        read_draws(*entries, n_blocks, tables, covariances, biases, first, last, mean, variance)
+
+    _in_parts(read, len(mean), workers, n_threads)
+
+
+def _in_parts(read: Callable[[int, int], None], n_rows: int, workers: Any, n_threads: int) -> None:
+    """Call for all rows, or for a part of them in each thread."""
     from ...kernels.threads import make_sync, run_parts
 
     n_parts = n_threads if workers is not None else 1
-    cuts = [len(mean) * part // n_parts for part in range(n_parts + 1)]
-
-    def work(part: int) -> None:
-        some = cuts[part], cuts[part + 1]
-        read_draws(*entries, n_blocks, tables, covariances, biases, *some, mean, variance)
-
-    run_parts(workers, n_parts, work, make_sync())
+    cuts = [n_rows * part // n_parts for part in range(n_parts + 1)]
+    run_parts(workers, n_parts, lambda part: read(cuts[part], cuts[part + 1]), make_sync())
 
 
 def _read_slowly(
