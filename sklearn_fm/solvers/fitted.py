@@ -223,7 +223,7 @@ class Fitted:
         """
         assert self.draws is not None
         for raw in self.draws.posterior.raw(encoded, n_threads):
-            part = encoded[raw.rows]
+            part = encoded if len(raw.mean) == encoded.shape[0] else encoded[raw.rows]
             if not self.draws.is_complete:
                 raw = raw.around(predict_encoded(self.module(find_device), part, n_threads))
             yield part, raw

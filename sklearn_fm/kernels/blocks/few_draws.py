@@ -65,7 +65,7 @@ def read_few_draws(
     K = n_numbers // n_draws
     S, Q = np.empty(n_numbers, dtype=np.float32), np.empty(n_numbers, dtype=np.float32)
     E, linear = np.empty(n_numbers, dtype=np.float32), np.empty(n_draws, dtype=np.float32)
-    x = np.empty(K + 1, dtype=np.float32)
+    x, y = np.empty(K + 1, dtype=np.float32), np.empty(K + 1, dtype=np.float32)
     for row in range(first, last):
         S[:], Q[:], linear[:] = np.float32(0), np.float32(0), np.float32(0)
         begin, stop, has_unknown = starts[row], starts[row + 1], False
@@ -106,11 +106,12 @@ def read_few_draws(
                     for k in range(K):
                         x[k] = np.float32(values[i]) * (S[d * K + k] - E[d * K + k])
                     x[K] = np.float32(linear_values[i])
-                    sum_ = np.float32(0)
+                    y[:] = np.float32(0)
                     for a in range(K + 1):
                         for c in range(K + 1):
-                            sum_ += x[a] * covariances[d, own, a, c] * x[c]
-                    variance[row, d] += sum_
+                            y[c] += x[a] * covariances[d, own, a, c]
+                    for c in range(K + 1):
+                        variance[row, d] += x[c] * y[c]
                 for j in range(end, stop):
                     other = positions[j] - n_blocks
                     if other >= 0:

@@ -7,7 +7,7 @@ distributions raw predictions make is told in ``predictive``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -290,7 +290,7 @@ class Posterior:
         workers = _workers(n_threads, n_rows * n_draws)
         for first in range(0, n_rows, size):
             rows = slice(first, min(first + size, n_rows))
-            some = self.entries(encoded[rows])
+            some = self.entries(encoded if size >= n_rows else encoded[rows])
             shape = (n_outputs, rows.stop - rows.start, n_draws)
             mean, variance = np.empty(shape), np.empty(shape)
             for c in range(n_outputs):
@@ -318,8 +318,15 @@ class Posterior:
             found.append((blocks, np.ascontiguousarray(covariances), traces))
         return found
 
+    @cached_property
+    def _slots(self) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        """Field of each slot, or what else does not interact within itself; linear or not."""
+        slot_fields = np.array(self.schema.slot_fields, dtype=np.int32)
+        groups = np.arange(len(slot_fields), dtype=np.int32) if self.pair_slots else slot_fields
+        return groups, np.array(self.schema.linear)[slot_fields]
+
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_side_by_side"}
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # not what is cached
 
     def entries(self, encoded: Any) -> Entries:
         """Where the entries of encoded rows find their blocks.
@@ -345,15 +352,14 @@ class Posterior:
             )
         indices, multipliers = encoded.indices_and_values()
         values = np.array(multipliers, dtype=np.float64)
-        slot_fields = np.array(self.schema.slot_fields, dtype=np.int32)
-        fields = np.arange(len(slot_fields), dtype=np.int32) if self.pair_slots else slot_fields
-        linear = values * np.array(self.schema.linear)[slot_fields]
+        groups, has_linear = self._slots
+        linear = values if has_linear.all() else values * has_linear
         return Entries(
             np.arange(n_rows + 1, dtype=np.int64) * indices.shape[1],
             self.positions[indices].ravel(),
             values.ravel(),
             linear.ravel(),
-            np.tile(fields, n_rows),
+            np.tile(groups, n_rows),
         )
 
 
