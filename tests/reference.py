@@ -348,13 +348,14 @@ def raw_of_entries(table, row):
     return raw
 
 
-def update_block(table, rows, y, row_precision, index, precision, shift, noise):
+def update_block(table, rows, y, row_precision, index, precision, shift, noise, few=0):
     """Set the block of one index to a draw from its posterior; to its mean without noise.
 
-    raw is linear in the block: derivatives are differences, exactly.
+    raw is linear in the block: derivatives are differences, exactly. Blocks of at most `few` rows
+    are drawn by way of these rows, as Bhattacharya, Chakraborty and Mallick (2016) do.
     """
     D = len(table[index])
-    A, b = precision.copy(), shift.copy()
+    A, b = [], []
     for row, target, p in zip(rows, y, row_precision, strict=True):
         if index not in [entry[0] for entry in row]:
             continue
@@ -365,8 +366,19 @@ def update_block(table, rows, y, row_precision, index, precision, shift, noise):
             table[index] = 0.0
             table[index][j] = 1.0
             slope[j] = raw_of_entries(table, row) - at_zero
-        A += p * np.outer(slope, slope)
-        b += p * slope * (target - at_zero)
-    table[index] = np.linalg.solve(A, b)
-    if noise is not None:
-        table[index] += np.linalg.solve(np.linalg.cholesky(A).T, noise)
+        A.append(np.sqrt(p) * slope)
+        b.append(np.sqrt(p) * (target - at_zero))
+    A, b = np.array(A), np.array(b)
+    posterior = precision + A.T @ A
+    if noise is None:
+        table[index] = np.linalg.solve(posterior, shift + A.T @ b)
+    elif len(A) <= few:
+        sigma = np.linalg.inv(precision)
+        root = np.linalg.cholesky(np.roll(sigma, 1, axis=(0, 1)))  # the weight comes first
+        u = sigma @ shift + np.roll(root @ noise[:D], -1)
+        rest = b - A @ u - noise[D : D + len(A)]
+        table[index] = u + sigma @ A.T @ np.linalg.solve(A @ sigma @ A.T + np.eye(len(A)), rest)
+    else:
+        mean = np.linalg.solve(posterior, shift + A.T @ b)
+        root = np.linalg.cholesky(posterior[::-1, ::-1])  # from the weight up to v_1
+        table[index] = mean + np.linalg.solve(root.T, noise[:D][::-1])[::-1]

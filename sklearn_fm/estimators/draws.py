@@ -178,9 +178,11 @@ class DrawsRegressor(WithDraws, FieldRegressor):
         "ordinal" takes targets for ordered levels (such as ratings), whose distances are learned:
         a normal latent target falls between cut points. Predictions are expected values.
         Solver "gibbs" only.
-    noise_field : str or None
-        Field of one category per row, such as the user: "gibbs" then gives each of its
-        categories a noise of its own.
+    noise_field : str, list of str, "auto" or None
+        Fields of one category per row, such as the user and the item: "gibbs" then gives each of
+        their categories of twenty rows or more a noise of its own, as far as the data say that they
+        differ; "auto" for all of kind "categorical", None for one noise. A row's precision is
+        the product of those of its categories.
     y_range : tuple of (float, float) or None
         Interval in which predictions lie: by a sigmoid, which reaches its ends only in the limit,
         so it should be a little wider than the ratings' own range; "als" and "gibbs" cut off
@@ -190,14 +192,17 @@ class DrawsRegressor(WithDraws, FieldRegressor):
     ----------
     levels_ : ndarray of shape (n_levels,)
         Values of an ordinal target; those of a squared loss are not levels, so None.
+    noise_fields_ : tuple of str
+        Fields whose categories have a noise of their own by "gibbs". How much these differ, columns
+        "noise_shape_..." of `history_` tell: the inverse variance of their precisions.
     """
 
     loss: Literal["squared", "ordinal"] = "squared"
-    noise_field: str | None = None
+    noise_field: str | list[str] | None = "auto"
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "loss": [StrOptions({"squared", "ordinal"})],
-        "noise_field": [None, str],
+        "noise_field": [None, str, list, tuple],
     }
 
     @property
@@ -206,17 +211,24 @@ class DrawsRegressor(WithDraws, FieldRegressor):
         check_is_fitted(self)
         return self._fitted.coding.task.levels
 
+    @property
+    def noise_fields_(self) -> tuple[str, ...]:
+        """Fields whose categories have a noise of their own."""
+        check_is_fitted(self)
+        draws = self._fitted.model.draws
+        return () if draws is None else tuple(getattr(draws.link, "noise_groups", ()))
+
     def _make_task(self, target: NDArray[np.float64]) -> Task:
         task = super()._make_task(target)  # checks y_range
         if self.loss == "squared":
-            return replace(task, noise_field=self.noise_field)
+            return replace(task, noise_field=self._noise_field())
         levels = np.unique(target)
         if not 2 <= len(levels) <= _MOST_LEVELS:
             raise ValueError(
                 f"loss='ordinal' takes 2 to {_MOST_LEVELS} levels, but y has "
                 f"{len(levels)} different values. Use loss='squared', or a classifier."
             )
-        return replace(task, kind="levels", noise_field=self.noise_field, levels=levels)
+        return replace(task, kind="levels", noise_field=self._noise_field(), levels=levels)
 
     def _same_task(self, before: Task, target: NDArray[np.float64]) -> Task:
         if (before.kind == "levels") != (self.loss == "ordinal"):
@@ -224,7 +236,21 @@ class DrawsRegressor(WithDraws, FieldRegressor):
                 f"warm_start cannot go on with loss={self.loss!r}, which another one was before. "
                 "Fit anew with warm_start=False."
             )
-        return replace(super()._same_task(before, target), noise_field=self.noise_field)
+        return replace(super()._same_task(before, target), noise_field=self._noise_field())
+
+    def _noise_field(self) -> tuple[str, ...] | Literal["auto"] | None:
+        """Fields with a noise of their own, as solvers take them."""
+        if self.noise_field is None:
+            return None
+        if self.noise_field == "auto":
+            return "auto"
+        names = [self.noise_field] if isinstance(self.noise_field, str) else self.noise_field
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError(
+                "noise_field must be the name of a field, a list of names, 'auto' or None, got "
+                f"{self.noise_field!r}."
+            )
+        return tuple(dict.fromkeys(names)) or None
 
     @overload
     def predict(self, X: Any, return_std: Literal[False] = False) -> NDArray[np.float64]: ...

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from numba import types
 from numba.core import cgutils
+from numba.core.imputils import lower_constant
 from numba.extending import (
     NativeValue,
     make_attribute_wrapper,
@@ -24,7 +25,7 @@ from numba.extending import (
 
 from . import HAS_KERNELS
 
-__all__ = ["COMPILE", "INLINE", "as_layout"]
+__all__ = ["COMPILE", "INLINE", "PART", "as_layout"]
 
 if not HAS_KERNELS:  # pointers and registers mean nothing to Python; what calls does without
     raise ImportError("Kernels cannot be compiled while NUMBA_DISABLE_JIT is set; unset it.")
@@ -33,6 +34,8 @@ if not HAS_KERNELS:  # pointers and registers mean nothing to Python; what calls
 #: thread has.
 COMPILE: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 INLINE: dict[str, Any] = {**COMPILE, "cache": False, "forceinline": True}
+#: Part of a kernel that stands in it once, however often it is called: less to compile.
+PART: dict[str, Any] = {**COMPILE, "cache": False}
 
 T = TypeVar("T")
 #: Attributes of layouts that decide how a kernel is compiled.
@@ -60,6 +63,12 @@ class LayoutType(types.Type):
 
 
 register_model(LayoutType)(models.OpaqueModel)
+
+
+@lower_constant(LayoutType)
+def _lower_layout(context: Any, builder: Any, typ: LayoutType, value: Any) -> Any:
+    """A layout that is an attribute of another."""
+    return context.get_dummy_value()
 
 
 @unbox(LayoutType)

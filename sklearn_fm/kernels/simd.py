@@ -9,18 +9,38 @@ numbers mean.
 
 from __future__ import annotations
 
+import functools
 import operator
+import platform
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic, models, overload, register_model
 
-__all__ = ["as_int32", "fill", "load", "multiply_add", "pointer"]
-__all__ += ["prefetch", "root", "store", "total"]
+__all__ = ["as_int32", "beyond", "fill", "load", "multiply_add", "pointer"]
+__all__ += ["prefetch", "registers", "root", "store", "total"]
 
 _INT32 = ir.IntType(32)
+
+
+@functools.cache
+def registers() -> tuple[int, int]:
+    """How many vectors the processor that is compiled for holds, and the bits of each.
+
+    Returns
+    -------
+    n_registers, n_bits : int
+    """
+    features = config.CPU_FEATURES
+    if features is None:
+        features = binding.get_host_cpu_features().flatten()
+    if "+avx512f" in features:
+        return 32, 512
+    if "+avx" in features:
+        return 16, 256
+    return (16 if platform.machine().lower() in ("x86_64", "amd64") else 32), 128
 
 
 class Vector(types.Type):
@@ -69,18 +89,31 @@ def as_int32(typing_context: Any, floats: Any) -> Any:
     return types.CPointer(types.int32)(floats), generate
 
 
+@intrinsic
+def beyond(typing_context: Any, start: Any, n: Any) -> Any:
+    """Address of ``start[n]``."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.gep(args[0], [args[1]])
+
+    return start(start, types.intp), generate
+
+
 def _address(builder: Any, start: Any, offset: Any, target: Any) -> Any:
     return builder.bitcast(builder.gep(start, [offset]), target.as_pointer())
 
 
 @intrinsic
 def load(typing_context: Any, layout: Any, start: Any, offset: Any) -> Any:
-    """``start[offset : offset + layout.lanes]`` as a vector."""
-    kind = Vector.fitting(layout)
+    """``start[offset : offset + layout.lanes]`` as a vector, of the layout's numbers."""
+    kind, stored = Vector.fitting(layout), start.dtype
+    narrow = Vector(layout.lanes, stored)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector = builder.load(_address(builder, args[1], args[2], kind.of))
-        vector.align = kind.number.bitwidth // 8
+        vector = builder.load(_address(builder, args[1], args[2], narrow.of))
+        vector.align = stored.bitwidth // 8
+        if stored.bitwidth < kind.number.bitwidth:
+            return builder.fpext(vector, kind.of)
         return vector
 
     return kind(layout, start, types.intp), generate

@@ -240,7 +240,7 @@ class ALSSolver:
             )
 
         def table_at(rows: object, y: NDArray[np.float64]) -> BlockTable:
-            block_table = table_of_blocks(problem, rows)
+            block_table = table_of_blocks(problem, rows, bits=64)
             block_table.set_residuals(y - start.bias, np.ones(len(y)))
             return block_table
 
@@ -262,7 +262,8 @@ class ALSSolver:
             rows, out = problem.hold_out(len(y), rng)
             held_out, can_refit = (problem.rows[out], y[out], weight[out]), options.refit
         if held_out is not None:
-            watched = Watched(table_of_blocks(problem, held_out[0]), *held_out[1:])
+            out_of_fit = table_of_blocks(problem, held_out[0], bits=64)
+            watched = Watched(out_of_fit, *held_out[1:])
         n_sweeps = options.epochs("als")
         phase = "search" if can_refit else "fit"
         with Progress(options.verbose, n_sweeps, phase) as progress:

@@ -5,6 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
+from sklearn_fm.solvers.blocks.table import Moments
 from sklearn_fm.solvers.gibbs.hyperprior import FixedPrior, HalfT, Wishart, make_hyperprior
 
 D = 3
@@ -15,6 +16,17 @@ def some_blocks(seed=0):
     return [rng.normal(size=(6, D)) * [1.0, 0.5, 2.0] + [1.0, 0.0, -1.0], rng.normal(size=(3, D))]
 
 
+def moments_of(parts, center=0.3):
+    """Sums over the blocks of each prior, around any center."""
+    apart = [part - center for part in parts]
+    return Moments(
+        np.array([len(part) for part in parts], dtype=float),
+        np.full((len(parts), D), center),
+        np.array([part.sum(axis=0) for part in apart]),
+        np.array([part.T @ part for part in apart]),
+    )
+
+
 def draw_often(prior, parts, n, seed=0, **fixed):
     """Means and precisions of many draws, each given the same rest."""
     rng = np.random.default_rng(seed)
@@ -22,7 +34,7 @@ def draw_often(prior, parts, n, seed=0, **fixed):
     for _ in range(n):
         for name, value in fixed.items():
             setattr(prior, name, value.copy())
-        prior.draw(parts, rng)
+        prior.draw(moments_of(parts), rng)
         means.append(prior.mean)
         precisions.append(prior.precision)
     return np.array(means), np.array(precisions)
@@ -72,7 +84,7 @@ def test_without_blocks_half_t_has_the_marginals_it_is_named_for():
     prior, rng = HalfT(1, D, 0.6), np.random.default_rng(0)
     deviations, correlations = [], []
     for sweep in range(12_000):
-        prior.draw([np.empty((0, D))], rng)
+        prior.draw(moments_of([np.empty((0, D))]), rng)
         if sweep % 12 == 11:
             covariance = np.linalg.inv(prior.precision[0])
             deviation = np.sqrt(np.diagonal(covariance))
@@ -92,7 +104,7 @@ def test_draw_of_a_given_the_precision():
     prior, rng = HalfT(1, D, 0.6), np.random.default_rng(0)
     white = []
     for _ in range(3000):
-        prior.draw(some_blocks()[:1], rng)
+        prior.draw(moments_of(some_blocks()[:1]), rng)
         rate = 2 * np.diagonal(prior.precision[0]) + 1 / 0.36
         white.append(prior.inverse_a[0] * rate)
     assert stats.kstest(np.ravel(white), stats.gamma((2 + D) / 2).cdf).pvalue > 1e-4
@@ -114,7 +126,7 @@ def state_of(kind):
     prior = make_hyperprior(kind, 2, D, 0.6)
     rng = np.random.default_rng(3)
     for _ in range(5):
-        prior.draw(some_blocks(), rng)
+        prior.draw(moments_of(some_blocks()), rng)
     return prior
 
 
@@ -171,7 +183,7 @@ def test_a_fixed_prior_stays():
     prior = FixedPrior(2, np.array([1.0, 2.0, 3.0]))
     before = prior.state()
     assert_array_equal(before["precision"], [np.diag([1.0, 2.0, 3.0])] * 2)
-    prior.draw(some_blocks(), np.random.default_rng(0))
+    prior.draw(moments_of(some_blocks()), np.random.default_rng(0))
     assert prior.of_shift(0) is None
     assert prior.of_stretch(0) is None
     prior.load_state({"mean": np.ones((2, D)), "precision": np.ones((2, D, D))})
@@ -187,8 +199,8 @@ def test_a_state_is_taken_over_and_is_a_copy(kind):
     other = make_hyperprior(kind, 2, D, 0.6)
     other.load_state(state)
     a, b = np.random.default_rng(0), np.random.default_rng(0)
-    prior.draw(some_blocks(), a)
-    other.draw(some_blocks(), b)
+    prior.draw(moments_of(some_blocks()), a)
+    other.draw(moments_of(some_blocks()), b)
     other.shift(0, np.ones(D))
     prior.shift(0, np.ones(D))
     for name, value in prior.state().items():

@@ -116,11 +116,12 @@ class Counting:
 
     def __init__(self):
         self.now, self.block_tables, self.likelihood = 0, [], self
+        self.n_rows, self.bias = 1, np.zeros(1)
 
     def sweep(self, rng):
         self.now += 1
 
-    def raw(self, tables):
+    def raw(self, tables, rows):
         return np.array([[float(self.now % 7)]])
 
     def values(self):

@@ -22,7 +22,8 @@ __all__ = ["ALONE", "POOLED", "TOGETHER", "Design", "Group", "make_design"]
 #: How the blocks of a group meet: never in a row; as slots of one field; as fields of their own.
 ALONE, POOLED, TOGETHER = range(3)
 
-_PIECE = 8192  # entries
+_PIECE, _MOST_CHUNKS = 4096, 32  # entries, parts of a group
+_BLOCK = 16  # entries that drawing a block is worth
 _LOOSE = 1000  # entries per block
 
 
@@ -113,36 +114,87 @@ class Design:
         return tuple(found)
 
     @cached_property
-    def loose_priors(self) -> tuple[int, ...]:
-        """Priors whose blocks never meet in a row and have few entries each.
+    def loose_groups(self) -> dict[int, int]:
+        """Priors whose blocks never meet in a row and have few entries each; which group each is.
 
         They move slowly as a whole when blocks move one by one, each held back by the prior; so it
         pays to move them all together. Blocks of many entries go where these say anyway.
         """
-        alone = {g.first: g.last for g in self.groups if g.meeting == ALONE}
-        loose = []
+        alone = {(g.first, g.last): i for i, g in enumerate(self.groups) if g.meeting == ALONE}
+        loose = {}
         for prior, blocks in enumerate(self.blocks_of_prior):
-            if isinstance(blocks, slice) and alone.get(blocks.start) == blocks.stop:
+            if isinstance(blocks, slice) and (blocks.start, blocks.stop) in alone:
                 n_entries = self.starts[blocks.stop] - self.starts[blocks.start]
                 if n_entries <= _LOOSE * (blocks.stop - blocks.start):
-                    loose.append(prior)
-        return tuple(loose)
+                    loose[prior] = alone[blocks.start, blocks.stop]
+        return loose
+
+    @property
+    def loose_priors(self) -> tuple[int, ...]:
+        """The priors among them, ascending."""
+        return tuple(self.loose_groups)
 
     @cached_property
-    def pieces(self) -> NDArray[np.int64]:
-        """Parts of long lists of entries, (n_pieces, 3): block, first entry, last entry + 1."""
-        pieces = []
+    def before(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The entry of its row that each entry comes after, and the last one of each row.
+
+        -1 where there is none, or where it is one of a `POOLED` group: that has done with its rows.
+        """
+        n_entries = len(self.rows)
+        order = np.argsort(self.rows, kind="stable").astype(np.int32)  # entries by row
+        done = np.zeros(n_entries + 1, dtype=bool)
         for group in self.groups:
+            if group.meeting == POOLED:
+                done[self.starts[group.first] : self.starts[group.last]] = True
+        rows = self.rows[order]
+        begins = np.diff(rows, prepend=-1) > 0
+        before = np.empty(n_entries, dtype=np.int32)
+        before[order] = np.where(begins, -1, np.roll(order, 1))
+        last = np.full(self.n_rows, -1, dtype=np.int32)
+        ends = np.diff(rows, append=self.n_rows) > 0
+        last[rows[ends]] = order[ends]
+        before[done[before]] = last[done[last]] = -1
+        return before, last
+
+    @cached_property
+    def chunks(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Parts of the groups to be worked on at the same time, the same for any number of threads.
+
+        Returns
+        -------
+        chunks : ndarray of shape (n_chunks, 4)
+            First block, last block + 1, first entry, last entry + 1; a long list of entries makes
+            several, one behind the other.
+        groups : ndarray of shape (n_groups, 2)
+            First chunk, last chunk + 1 of each group.
+        """
+        chunks: list[tuple[int, int, int, int]] = []
+        groups = []
+        for group in self.groups:
+            begin = len(chunks)
+            ends = self.starts[group.first : group.last + 1]
             if group.meeting != ALONE:
+                chunks.append((group.first, group.last, int(ends[0]), int(ends[-1])))
+                groups.append((begin, len(chunks)))
                 continue
-            lengths = np.diff(self.starts[group.first : group.last + 1])
-            for block in group.first + np.flatnonzero(lengths > _PIECE):
-                cuts = [*range(self.starts[block], self.starts[block + 1], _PIECE)]
-                pieces += [
-                    (block, a, b)
-                    for a, b in zip(cuts, [*cuts[1:], self.starts[block + 1]], strict=True)
-                ]
-        return np.array(pieces, dtype=np.int64).reshape(-1, 3)
+            lengths = np.diff(ends)
+            size = max(_PIECE, -(-int(ends[-1] - ends[0]) // _MOST_CHUNKS))
+            is_long = lengths > size
+            # a block is worth some entries besides its own
+            work = np.where(is_long, 0, np.minimum(lengths, size) + _BLOCK)
+            part = (np.cumsum(work) - work) // size
+            new = np.append(True, (part[1:] != part[:-1]) | is_long[1:] | is_long[:-1])
+            firsts = np.flatnonzero(new)
+            for first, last in zip(firsts, [*firsts[1:], len(lengths)], strict=True):
+                step = size if is_long[first] else int(ends[last] - ends[first])
+                cuts = [*range(int(ends[first]), int(ends[last]), step), int(ends[last])]
+                blocks = group.first + int(first), group.first + int(last)
+                chunks += [(*blocks, a, b) for a, b in pairwise(cuts)]
+            groups.append((begin, len(chunks)))
+        return (
+            np.array(chunks, dtype=np.int64).reshape(-1, 4),
+            np.array(groups, dtype=np.int64).reshape(-1, 2),
+        )
 
 
 def make_design(X: FieldArray | sparse.csr_array, *, pair_slots: bool = False) -> Design:

@@ -98,7 +98,7 @@ def in_order(problem: Problem) -> Problem:
     return problem.at(problem.rows[order], problem.target[order], problem.weight[order])
 
 
-def table_of_blocks(problem: Problem, rows: Any) -> BlockTable:
+def table_of_blocks(problem: Problem, rows: Any, *, bits: int = 32) -> BlockTable:
     """Blocks at some rows, all 0.
 
     Parameters
@@ -107,6 +107,8 @@ def table_of_blocks(problem: Problem, rows: Any) -> BlockTable:
         What to fit.
     rows : FieldArray, csr_array or Design
         Encoded rows, or what was made of them.
+    bits : {32, 64}, default=32
+        Size of the numbers that the compiled engine keeps.
 
     Returns
     -------
@@ -116,7 +118,11 @@ def table_of_blocks(problem: Problem, rows: Any) -> BlockTable:
     if not isinstance(rows, Design):
         rows = make_design(rows, pair_slots=arguments.get("pair_slots", False))
     return make_block_table(
-        rows, arguments["embedding_dim"], n_threads=problem.n_threads, device=problem.device
+        rows,
+        arguments["embedding_dim"],
+        n_threads=problem.n_threads,
+        device=problem.device,
+        bits=bits,
     )
 
 

@@ -11,12 +11,11 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..blocks.table import BlockTable
+from ..blocks.table import BlockTable, Step
 from .hyperprior import Hyperprior
 from .likelihoods import Likelihood
 from .posterior import DRAWS_MEMORY, Draw
@@ -26,6 +25,7 @@ __all__ = ["Chain", "Run", "Schedule", "sample"]
 
 _PROBES = 64  # rows whose raw predictions are kept
 _WATCHED = 2_000  # raw predictions that tell when to end
+_LOSS_ROWS = 4096  # that the training loss is of
 _LEAST_DRAWS = 10
 _DIVERGED = (
     "Draws became infinite or NaN. Scale numbers that are very large or very small, and leave "
@@ -82,18 +82,39 @@ class Chain:
     n_sweeps: int = 0
     unit: float = 1.0
 
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return self.block_tables[0].design.n_rows
+
     def sweep(self, rng: np.random.Generator) -> None:
         """Draw everything once."""
         self.likelihood.draw(self.block_tables, rng)
         for block_table, prior in zip(self.block_tables, self.hyperpriors, strict=True):
-            design = block_table.design
-            blocks = block_table.read()
-            prior.draw([blocks[part] for part in design.blocks_of_prior], rng)
-            noise = rng.standard_normal(blocks.shape)
-            block_table.update(prior.precision, _times(prior.precision, prior.mean), noise)
-            for g in design.loose_priors:
-                _move_together(block_table, prior, g, rng, stretches=(self.n_sweeps + g) % 2 == 0)
+            prior.draw(block_table.moments(prior.mean), rng)
+            shift = (prior.precision @ prior.mean[:, :, None])[:, :, 0]
+            noise = block_table.draw_noise(rng)
+            steps = [
+                step
+                for g in block_table.design.loose_priors
+                if (step := self._step(prior, g, rng)) is not None
+            ]
+            taken = block_table.update(prior.precision, shift, noise, steps)
+            for step, way in zip(steps, taken, strict=True):
+                (prior.stretch if step.stretches else prior.shift)(step.prior, way)
         self.n_sweeps += 1
+
+    def _step(self, prior: Hyperprior, g: int, rng: np.random.Generator) -> Step | None:
+        """A step that all blocks of a prior take together: one of these two, by turns.
+
+        Blocks held back by their prior, and a prior held back by its blocks, move together at once.
+        """
+        stretches = (self.n_sweeps + g) % 2 == 0
+        known = prior.of_stretch(g) if stretches else prior.of_shift(g)
+        if known is None:
+            return None
+        noise = rng.standard_normal(prior.mean[g].shape)
+        return Step(g, stretches, *known, noise=noise)
 
     def draw(self) -> Draw:
         """What predictions need of the state as it is."""
@@ -109,12 +130,14 @@ class Chain:
         )
 
     def record(self) -> dict[str, float]:
-        """Numbers that tell how far the chain has come."""
-        record = {"train_loss": self.likelihood.loss(self.block_tables)}
+        """Numbers that tell how far the chain has come; the loss is that of some rows."""
+        rows = _spread(self.n_rows, _LOSS_ROWS) if self.n_rows > _LOSS_ROWS else None
+        record = {"train_loss": self.likelihood.loss(self.block_tables, rows)}
         values = self.likelihood.values()
         if "noise_precision" in values:
             record["train_loss"] *= self.unit
-            record["noise_precision"] = float(values["noise_precision"].mean()) / self.unit**2
+            record["noise_precision"] = float(values["noise_precision"][0]) / self.unit**2
+            record |= {k: float(v[0]) for k, v in values.items() if k.startswith("noise_shape_")}
         names = self.block_tables[0].design.prior_names
         spread = np.mean([_scales(prior) for prior in self.hyperpriors], axis=0)
         return record | {f"scale_{name}": float(s) for name, s in zip(names, spread, strict=True)}
@@ -177,9 +200,9 @@ def sample(chain: Chain, plan: Schedule, rng: np.random.Generator) -> Run:
     """
     run = Run()
     kept = _Kept(plan, chain.draw().nbytes)
-    n_rows, n_outputs = chain.likelihood.raw(chain.block_tables).shape
+    n_outputs = len(chain.likelihood.bias)
     n_watched = max(_WATCHED // n_outputs, _PROBES) if plan.until is not None else _PROBES
-    rows = np.linspace(0, n_rows - 1, min(n_rows, n_watched)).astype(np.intp)
+    rows = _spread(chain.n_rows, n_watched)
     watched = np.empty((plan.n_sweeps, len(rows), n_outputs))
     look = 0 if plan.until is None else plan.until.next_look(0)
     try:
@@ -192,7 +215,7 @@ def sample(chain: Chain, plan: Schedule, rng: np.random.Generator) -> Run:
             record = {"epoch": sweep + 1, **chain.record()}
             if not np.isfinite(record["train_loss"]):
                 raise FloatingPointError(_DIVERGED)
-            watched[sweep] = chain.likelihood.raw(chain.block_tables)[rows]
+            watched[sweep] = chain.likelihood.raw(chain.block_tables, rows)
             kept.take(sweep, chain)
             if plan.until is not None:
                 if sweep + 1 == look:
@@ -255,38 +278,9 @@ class _Kept:
         return (sweep - self.first) % self.thin == self.thin - 1
 
 
-def _move_together(
-    block_table: BlockTable, prior: Hyperprior, g: int, rng: np.random.Generator, *, stretches: bool
-) -> None:
-    """Multiply all blocks of a prior by factors, or let them take a step, drawn given the data.
-
-    Blocks held back by their prior, and a prior held back by its blocks, move together at once.
-    """
-    blocks: Any = block_table.design.blocks_of_prior[g]
-    own = prior.of_stretch(g) if stretches else prior.of_shift(g)
-    if own is None:
-        return
-    gram, product = block_table.move_statistics(blocks, stretches=stretches)
-    precision, shift = own[0] + gram, own[1] + product
-    if stretches:  # residuals are those of factors 1
-        shift = shift + gram.sum(axis=1)
-    step = _draw_normal(precision, shift, rng)
-    block_table.move(blocks, step, stretches=stretches)
-    (prior.stretch if stretches else prior.shift)(g, step)
-
-
-def _draw_normal(
-    precision: NDArray[np.float64], shift: NDArray[np.float64], rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Draw from the normal distribution of a precision and precision times mean."""
-    root = np.linalg.cholesky(precision)
-    half = np.linalg.solve(root, shift) + rng.standard_normal(len(shift))
-    return np.linalg.solve(root.T, half)
-
-
-def _times(matrices: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Products of matrices (n, D, D) with vectors (n, D)."""
-    return (matrices @ vectors[:, :, None])[:, :, 0]
+def _spread(n_rows: int, n: int) -> NDArray[np.intp]:
+    """At most n rows, evenly spread."""
+    return np.linspace(0, n_rows - 1, min(n_rows, n)).astype(np.intp)
 
 
 def _scales(prior: Hyperprior) -> NDArray[np.float64]:

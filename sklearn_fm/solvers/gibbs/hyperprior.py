@@ -11,6 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..blocks.table import Moments
+
 __all__ = ["FixedPrior", "HalfT", "Hyperprior", "Wishart", "make_hyperprior"]
 
 _MEAN_WEIGHT = 2.0  # blocks that the prior of a mean, 0, counts for
@@ -30,8 +32,8 @@ class Hyperprior(Protocol):
     mean: NDArray[np.float64]
     precision: NDArray[np.float64]
 
-    def draw(self, parts: list[NDArray[np.float64]], rng: np.random.Generator) -> None:
-        """Draw means and precisions given the blocks of each prior."""
+    def draw(self, moments: Moments, rng: np.random.Generator) -> None:
+        """Draw means and precisions given the blocks of each prior, by their sums."""
 
     def of_shift(self, g: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """Gaussian prior of a step c that mu_g and all blocks of prior g may take together.
@@ -75,7 +77,7 @@ class FixedPrior:
         self.mean = np.zeros((n_priors, D))
         self.precision = np.tile(np.diag(precision), (n_priors, 1, 1))
 
-    def draw(self, parts: list[NDArray[np.float64]], rng: np.random.Generator) -> None:
+    def draw(self, moments: Moments, rng: np.random.Generator) -> None:
         """Leave all as it is."""
 
     def of_shift(self, g: int) -> None:
@@ -134,18 +136,17 @@ class _NormalWishart:
 
     def _draw(
         self,
-        parts: list[NDArray[np.float64]],
+        moments: Moments,
         scatter: NDArray[np.float64],
         degrees: float,
         rng: np.random.Generator,
     ) -> None:
         """Draw precisions with means integrated out, then means; `scatter` is the inverse scale."""
         dim = scatter.shape[1]
-        n_blocks = np.array([len(part) for part in parts], dtype=float)
-        center = np.stack([part.mean(axis=0) if len(part) else np.zeros(dim) for part in parts])
-        for g, part in enumerate(parts):
-            apart = part - center[g]
-            scatter[g] += apart.T @ apart
+        n_blocks, sums = moments.counts, moments.sums
+        apart = sums / np.maximum(n_blocks, 1)[:, None]
+        center = np.where(n_blocks[:, None] > 0, moments.center + apart, 0.0)
+        scatter += moments.squares - sums[:, :, None] * apart[:, None, :]
         shrink = _MEAN_WEIGHT * n_blocks / (_MEAN_WEIGHT + n_blocks)
         scatter += shrink[:, None, None] * center[:, :, None] * center[:, None, :]
         # Bartlett: with scatter = R R', precision = M M' for M = R^-T B, B lower triangular
@@ -155,7 +156,7 @@ class _NormalWishart:
         R = np.linalg.cholesky(scatter)
         M = np.linalg.solve(R.transpose(0, 2, 1), B)
         self.precision = M @ M.transpose(0, 2, 1)
-        spread = np.linalg.solve(M.transpose(0, 2, 1), rng.standard_normal((len(parts), dim, 1)))
+        spread = np.linalg.solve(M.transpose(0, 2, 1), rng.standard_normal((len(scatter), dim, 1)))
         total = (n_blocks + _MEAN_WEIGHT)[:, None]
         self.mean = n_blocks[:, None] * center / total + spread[:, :, 0] / np.sqrt(total)
 
@@ -171,11 +172,11 @@ class Wishart(_NormalWishart):
     Carlo, ICML.
     """
 
-    def draw(self, parts: list[NDArray[np.float64]], rng: np.random.Generator) -> None:
+    def draw(self, moments: Moments, rng: np.random.Generator) -> None:
         """Draw precisions and means."""
         dim = self.mean.shape[1]
-        scatter = np.tile(np.diag(dim * self.scale**2), (len(parts), 1, 1))
-        self._draw(parts, scatter, dim, rng)
+        scatter = np.tile(np.diag(dim * self.scale**2), (len(moments.counts), 1, 1))
+        self._draw(moments, scatter, dim, rng)
 
     def of_stretch(self, g: int) -> None:
         """Nothing: with a fixed scale the density of factors has no simple form."""
@@ -205,10 +206,10 @@ class HalfT(_NormalWishart):
         super().__init__(n_priors, dim, scale)
         self.inverse_a = np.tile(self.scale**2, (n_priors, 1))
 
-    def draw(self, parts: list[NDArray[np.float64]], rng: np.random.Generator) -> None:
+    def draw(self, moments: Moments, rng: np.random.Generator) -> None:
         """Draw precisions and means, then a."""
         dim, nu = self.mean.shape[1], self.nu
-        self._draw(parts, 2 * nu * self.inverse_a[:, :, None] * np.eye(dim), nu + dim - 1, rng)
+        self._draw(moments, 2 * nu * self.inverse_a[:, :, None] * np.eye(dim), nu + dim - 1, rng)
         rate = nu * np.diagonal(self.precision, axis1=1, axis2=2) + 1 / self.scale**2
         self.inverse_a = rng.gamma((nu + dim) / 2, size=rate.shape) / rate
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtr, ndtri, ndtri_exp
 
 from ..blocks.table import BlockTable
+from .noise import Noise
 
 __all__ = [
-    "NOISE_SHAPE",
     "Gaussian",
     "Likelihood",
     "MultinomialProbit",
@@ -27,8 +27,6 @@ __all__ = [
     "count_copies",
 ]
 
-#: Shape of the gamma distribution of a group's noise precision.
-NOISE_SHAPE = 4.0
 _BIAS_PRECISION = 0.01  # of the bias, around 0
 _MAX_COPIES = 100
 
@@ -50,11 +48,15 @@ class Likelihood(Protocol):
     def draw(self, block_tables: Sequence[BlockTable], rng: np.random.Generator) -> None:
         """Draw what is latent, the noise and the biases, given the weights."""
 
-    def loss(self, block_tables: Sequence[BlockTable]) -> float:
-        """Training error of the weights as they are."""
+    def loss(
+        self, block_tables: Sequence[BlockTable], rows: NDArray[np.intp] | None = None
+    ) -> float:
+        """Training error of the weights as they are, on all rows or some."""
 
-    def raw(self, block_tables: Sequence[BlockTable]) -> NDArray[np.float64]:
-        """Raw predictions of all rows, (n_rows, n_outputs)."""
+    def raw(
+        self, block_tables: Sequence[BlockTable], rows: NDArray[np.intp] | None = None
+    ) -> NDArray[np.float64]:
+        """Raw predictions of all rows, (n_rows, n_outputs), or of some."""
 
     def values(self) -> dict[str, NDArray[np.float64]]:
         """What predictions need besides weights: bias, and noise or cut points."""
@@ -79,11 +81,12 @@ class _Targets:
         self.bias = np.zeros(n_outputs)
         self.target = np.zeros((len(weight), n_outputs))  # Gaussian ones
 
-    def raw(self, block_tables: Sequence[BlockTable]) -> NDArray[np.float64]:
-        """Raw predictions of all rows."""
-        return self.target - np.column_stack(
-            [block_table.residuals() for block_table in block_tables]
-        )
+    def raw(
+        self, block_tables: Sequence[BlockTable], rows: NDArray[np.intp] | None = None
+    ) -> NDArray[np.float64]:
+        """Raw predictions of all rows, or of some."""
+        target = self.target if rows is None else self.target[rows]
+        return target - np.column_stack([table.residuals(rows) for table in block_tables])
 
     def values(self) -> dict[str, NDArray[np.float64]]:
         """Biases."""
@@ -112,41 +115,20 @@ class _Targets:
 
 
 class Gaussian(_Targets):
-    """Targets with normal noise of unknown precision.
-
-    y_i ~ N(raw_i, 1 / (alpha w_i)), alpha ~ Gamma(shape, rate). With groups every group g has its
-    own alpha_g ~ Gamma(4, rate 4 tau), tau ~ Gamma(1, 1): precisions that are alike, but not equal.
+    """Targets with normal noise of unknown precision: y_i ~ N(raw_i, 1 / p_i).
 
     Parameters
     ----------
     target : ndarray of shape (n_rows,)
         Targets of about unit variance.
-    weight : ndarray of shape (n_rows,)
-        Sample weights w.
-    groups : ndarray of int of shape (n_rows,), default=None
-        Group of each row, from 0.
-    n_groups : int, default=0
-        Number of groups; some may have no rows.
-    shape, rate : float
-        Prior of alpha.
+    noise : Noise
+        Model of the precisions p, which has the sample weights.
     """
 
-    def __init__(
-        self,
-        target: NDArray[np.float64],
-        weight: NDArray[np.float64],
-        groups: NDArray[np.intp] | None = None,
-        n_groups: int = 0,
-        *,
-        shape: float = 1.0,
-        rate: float = 0.01,
-    ) -> None:
-        super().__init__(weight, 1)
+    def __init__(self, target: NDArray[np.float64], noise: Noise) -> None:
+        super().__init__(noise.weight, 1)
         self.target[:, 0] = target
-        self.groups = groups
-        self.shape, self.rate = shape, rate
-        self.noise_precision = np.ones(max(n_groups, 1))
-        self.tau = 1.0
+        self.noise = noise
 
     def start(self, block_tables: Sequence[BlockTable]) -> None:
         """Take the weighted mean of the target for bias."""
@@ -156,36 +138,24 @@ class Gaussian(_Targets):
     def draw(self, block_tables: Sequence[BlockTable], rng: np.random.Generator) -> None:
         """Draw the noise's precision and the bias."""
         residual = block_tables[0].residuals()
-        square = self.weight * residual**2
-        alpha = self.noise_precision
-        if self.groups is None:
-            shape = self.shape + self.weight.sum() / 2
-            alpha[:] = rng.gamma(shape) / (self.rate + square.sum() / 2)
-        else:
-            n_groups, prior = len(alpha), NOISE_SHAPE
-            self.tau = rng.gamma(1 + prior * n_groups) / (1 + prior * alpha.sum())
-            rows = np.bincount(self.groups, weights=self.weight, minlength=n_groups)
-            squares = np.bincount(self.groups, weights=square, minlength=n_groups)
-            alpha[:] = rng.gamma(prior + rows / 2) / (prior * self.tau + squares / 2)
-        precision = self.weight * (alpha[0] if self.groups is None else alpha[self.groups])
+        precision = self.noise.draw(residual, rng)
         self._set(block_tables, self.target - residual[:, None], precision, rng)
 
-    def loss(self, block_tables: Sequence[BlockTable]) -> float:
+    def loss(
+        self, block_tables: Sequence[BlockTable], rows: NDArray[np.intp] | None = None
+    ) -> float:
         """Root mean squared error in units of the target given."""
-        return math.sqrt(np.average(block_tables[0].residuals() ** 2, weights=self.weight))
+        weight = self.weight if rows is None else self.weight[rows]
+        return math.sqrt(np.average(block_tables[0].residuals(rows) ** 2, weights=weight))
 
     def values(self) -> dict[str, NDArray[np.float64]]:
-        """Bias, noise precisions and what these are drawn around."""
-        more = {"noise_precision": self.noise_precision.copy(), "tau": np.array([self.tau])}
-        return super().values() | more
+        """Bias and noise."""
+        return super().values() | self.noise.values()
 
     def load_values(self, values: dict[str, NDArray[np.float64]]) -> None:
-        """Go on from such values; groups that are new have the precision of an average one."""
+        """Go on from such values."""
         super().load_values(values)
-        known = values["noise_precision"]
-        self.tau = float(values["tau"][0])
-        self.noise_precision[:] = known[0] if self.groups is None else 1 / self.tau
-        self.noise_precision[: len(known)] = known[: len(self.noise_precision)]
+        self.noise.load_values(values)
 
 
 def count_copies(weight: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -223,8 +193,8 @@ class _Latent(_Targets):
         self.single = bool(np.all(weight == 1))
         self.of: Any = slice(None) if self.single else np.repeat(np.arange(len(weight)), copies)
         self.copies = copies
-        scale = np.sqrt(weight / copies)
-        self.unit = np.ones(1) if self.single else scale[self.of]  # of a copy, 1 / its noise
+        self.unit_of_row = np.sqrt(weight / copies)  # of a copy, 1 / its noise
+        self.unit = np.ones(1) if self.single else self.unit_of_row[self.of]
 
     def _take(self, c: int, latent: NDArray[np.float64]) -> None:
         """Make means over the copies of rows the targets of output c."""
@@ -270,10 +240,13 @@ class Probit(_Latent):
         self._take(0, (mean + sign * apart) / self.unit)
         self._set(block_tables, raw, self.weight, rng)
 
-    def loss(self, block_tables: Sequence[BlockTable]) -> float:
+    def loss(
+        self, block_tables: Sequence[BlockTable], rows: NDArray[np.intp] | None = None
+    ) -> float:
         """Mean log loss."""
-        margin = self.unit * self.sign[self.of] * self.raw(block_tables)[self.of, 0]
-        return float(-log_ndtr(margin).sum() / self.weight.sum())
+        at = slice(None) if rows is None else rows
+        margin = self.unit_of_row[at] * self.sign[at] * self.raw(block_tables, rows)[:, 0]
+        return float(-self.copies[at] @ log_ndtr(margin) / self.weight[at].sum())
 
 
 class MultinomialProbit(_Latent):
@@ -324,10 +297,13 @@ class MultinomialProbit(_Latent):
             self._take(c, z[:, c] / self.unit)
         self._set(block_tables, raw, self.weight, rng)
 
-    def loss(self, block_tables: Sequence[BlockTable]) -> float:
+    def loss(
+        self, block_tables: Sequence[BlockTable], rows: NDArray[np.intp] | None = None
+    ) -> float:
         """Share of rows whose largest raw prediction is another class's."""
-        wrong = self.raw(block_tables).argmax(axis=1) != self.label
-        return float(np.average(wrong, weights=self.weight))
+        at = slice(None) if rows is None else rows
+        wrong = self.raw(block_tables, rows).argmax(axis=1) != self.label[at]
+        return float(np.average(wrong, weights=self.weight[at]))
 
 
 class OrdinalProbit(_Latent):
@@ -380,25 +356,32 @@ class OrdinalProbit(_Latent):
         raw = self.raw(block_tables)
         self._move_cuts(raw[:, 0], rng)
         mean = raw[self.of, 0]
-        low, high = self._ends(self.level[self.of], mean, self.cuts)
+        low, high = self._ends(self.level[self.of], mean, self.cuts, self.unit)
         z = between(rng.random(len(mean)), low, high)
         self._take(0, mean + z / self.unit)
         self._set(block_tables, raw, self.weight, rng)
 
+    @staticmethod
     def _ends(
-        self, level: NDArray[np.intp], mean: NDArray[np.float64], cuts: NDArray[np.float64]
+        level: NDArray[np.intp],
+        mean: NDArray[np.float64],
+        cuts: NDArray[np.float64],
+        unit: NDArray[np.float64],
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Interval of the noise of each row or copy, in units of the noise; ends are finite."""
         edges = np.concatenate([[-np.inf], cuts, [np.inf]])
-        low = np.clip(self.unit * (edges[level] - mean), -38, 38)
-        high = np.clip(self.unit * (edges[level + 1] - mean), -38, 38)
+        low = np.clip(unit * (edges[level] - mean), -38, 38)
+        high = np.clip(unit * (edges[level + 1] - mean), -38, 38)
         return low, high
 
-    def _log_likelihood(self, raw: NDArray[np.float64], cuts: NDArray[np.float64]) -> float:
-        low, high = self._ends(self.level[self.of], raw[self.of], cuts)
+    def _log_likelihood(
+        self, raw: NDArray[np.float64], cuts: NDArray[np.float64], at: Any = slice(None)
+    ) -> float:
+        """Of rows `at`, whose raw predictions are given."""
+        low, high = self._ends(self.level[at], raw, cuts, self.unit_of_row[at])
         flip = low + high > 0
         a, b = np.where(flip, -high, low), np.where(flip, -low, high)
-        return float(np.log(np.maximum(ndtr(b) - ndtr(a), 1e-300)).sum())
+        return float(self.copies[at] @ np.log(np.maximum(ndtr(b) - ndtr(a), 1e-300)))
 
     def _move_cuts(self, raw: NDArray[np.float64], rng: np.random.Generator) -> None:
         """One Metropolis step for each gap, with latent targets integrated out."""
@@ -416,10 +399,13 @@ class OrdinalProbit(_Latent):
             # the step adapts less and less, towards accepting 0.44
             self._steps[j] *= math.exp((chance - 0.44) / math.sqrt(self._n_draws))
 
-    def loss(self, block_tables: Sequence[BlockTable]) -> float:
+    def loss(
+        self, block_tables: Sequence[BlockTable], rows: NDArray[np.intp] | None = None
+    ) -> float:
         """Mean negative log-likelihood."""
-        raw = self.raw(block_tables)[:, 0]
-        return -self._log_likelihood(raw, self.cuts) / float(self.weight.sum())
+        at = slice(None) if rows is None else rows
+        raw = self.raw(block_tables, rows)[:, 0]
+        return -self._log_likelihood(raw, self.cuts, at) / float(self.weight[at].sum())
 
     def values(self) -> dict[str, NDArray[np.float64]]:
         """Bias and cut points."""

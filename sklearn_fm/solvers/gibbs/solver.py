@@ -57,7 +57,7 @@ class GibbsSolver:
             "needs an l2_linear and l2_embedding above 0, or 'auto'": 0 in l2,
         }
         refusal = find_refusal(problem, self.name, others)
-        if refusal is None and task.kind == "levels" and task.noise_field is not None:
+        if refusal is None and task.kind == "levels" and task.noise_is_named:
             return (
                 "loss='ordinal' fixes the noise of its latent targets, so it takes no noise_field."
             )
@@ -89,9 +89,8 @@ class _Sampling:
         self.past = before.draws if before is not None else None
         if self.past is not None:  # the same numbers again would couple the chain to its past
             self.generator.bit_generator.state = self.past.chain["generator"]
-        link = make_link(problem.task, self.loss, self.schema)
-        likelihood = link.likelihood(problem.rows, target, weight)
-        self.link = link.after(problem.rows)
+        self.link = make_link(problem.task, self.loss, self.schema).at(problem.rows, weight)
+        likelihood = self.link.likelihood(problem.rows, target, weight)
         first = table_of_blocks(problem, problem.rows)
         self.design = design = first.design
         tables = [
