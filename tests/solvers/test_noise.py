@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
 from scipy.special import digamma, gammaln
 
 from sklearn_fm.solvers.gibbs.convergence import effective_size
@@ -10,7 +11,6 @@ from sklearn_fm.solvers.gibbs.noise import (
     Noise,
     draw_by_slice,
     group_categories,
-    mean_noise,
     noise_floor,
     noise_precision,
 )
@@ -173,9 +173,23 @@ def test_precisions_of_new_rows():
     values = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     assert_allclose(noise_precision(values, groups, 4), np.transpose(precisions))
     assert noise_precision(values, {}, 4).shape == (4, 5)
-    means = noise_precision(mean_noise(values), {"user": groups["user"]}, 4)
-    of_user = (1 / values["noise_factor_user"]).mean(axis=0)[groups["user"]]
-    assert_allclose(1 / means[:, 0], (1 / values["noise_precision"]).mean() * of_user)
+
+
+def test_the_noise_of_unseen_categories_is_spread_over_few_draws():
+    """Eight draws have its variance, and nearly its quantiles, at all."""
+    values = {
+        "noise_precision": np.full((8, 1), 2.0),
+        "noise_shape_user": np.full((8, 1), 3.0),
+        "noise_factor_user": np.ones((8, 2)),
+    }
+    groups = {"user": np.array([0, 1])}
+    new, known = noise_precision(values, groups, 2, frozenset({"user"}))
+    assert_array_equal(known, np.full(8, 2.0))
+    assert (1 / new).mean() == pytest.approx(3 / 2 / 2)
+    quantiles = stats.gamma(3, scale=1 / 3).ppf((np.arange(8) + 0.5) / 8)
+    assert_allclose(np.sort(new) / 2, quantiles, rtol=0.1)
+    assert not np.array_equal(np.sort(new), new)
+    assert_array_equal(noise_precision(values, groups, 2)[0], known)
 
 
 def test_values_are_taken_over():
