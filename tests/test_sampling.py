@@ -85,7 +85,8 @@ def test_standard_deviations_are_those_of_the_errors(regression):
     assert_array_equal(mean, model.predict(X[1500:]))
     assert np.sqrt(np.mean(((y[1500:] - mean) / std) ** 2)) == pytest.approx(1, abs=0.07)
     low, high = model.predict_interval(X[1500:], 2 * norm.cdf(1) - 1).T
-    assert_allclose((high - low) / 2, std, rtol=0.08)
+    # not quite: the noise of a rare category is not known exactly, which makes tails long
+    assert_allclose((high - low) / 2, std, rtol=0.1)
 
 
 def test_what_is_unknown_is_uncertain(regression):
