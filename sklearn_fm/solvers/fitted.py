@@ -225,7 +225,8 @@ class Fitted:
         for raw in self.draws.posterior.raw(encoded, n_threads):
             part = encoded if len(raw.mean) == encoded.shape[0] else encoded[raw.rows]
             if not self.draws.is_complete:
-                raw = raw.around(predict_encoded(self.module(find_device), part, n_threads))
+                center = predict_encoded(self.module(find_device), part, n_threads)
+                raw = raw.around(center, self.draws.mean.noise)
             yield part, raw
 
 

@@ -10,7 +10,7 @@ from sklearn_fm.solvers.gibbs.noise import (
     Noise,
     draw_by_slice,
     group_categories,
-    mean_noise,
+    invert_noise,
     noise_floor,
     noise_precision,
 )
@@ -173,7 +173,8 @@ def test_precisions_of_new_rows():
     values = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     assert_allclose(noise_precision(values, groups, 4), np.transpose(precisions))
     assert noise_precision(values, {}, 4).shape == (4, 5)
-    means = noise_precision(mean_noise(values), {"user": groups["user"]}, 4)
+    means = {k: v.mean(axis=0, keepdims=True) for k, v in invert_noise(values).items()}
+    means = noise_precision(invert_noise(means), {"user": groups["user"]}, 4)
     of_user = (1 / values["noise_factor_user"]).mean(axis=0)[groups["user"]]
     assert_allclose(1 / means[:, 0], (1 / values["noise_precision"]).mean() * of_user)
 

@@ -286,7 +286,7 @@ class GaussianLink:
     def noise_variance(
         self, encoded: Any, values: dict[str, NDArray[np.float64]]
     ) -> NDArray[np.float64]:
-        """Variance of the noise of each row by each draw, or by means of draws (`mean_noise`).
+        """Variance of the noise of each row by each draw, or of a draw of means (`invert_noise`).
 
         Parameters
         ----------

@@ -17,7 +17,7 @@ __all__ = [
     "Noise",
     "draw_by_slice",
     "group_categories",
-    "mean_noise",
+    "invert_noise",
     "noise_floor",
     "noise_precision",
 ]
@@ -270,25 +270,23 @@ def noise_precision(
     return precision
 
 
-def mean_noise(
-    values: Mapping[str, NDArray[np.float64]],
-) -> dict[str, NDArray[np.float64]]:
-    """Values of a single draw that has about the mean noise variance of all of them.
+def invert_noise(values: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    """Variances of what `Noise.values` gives as precisions; of these the precisions again.
 
-    Factors of fields are averaged one by one, as if draws of one had nothing to do with another's.
+    The mean of variances over draws, inverted, is a single draw that has about the mean noise
+    variance of all: about, since factors of fields are averaged one by one.
 
     Parameters
     ----------
-    values : mapping of str to ndarray of shape (n_draws, ...)
-        What `Noise.values` gave, by draw.
+    values : mapping of str to ndarray
+        What `Noise.values` gave, or this function; others are left out.
 
     Returns
     -------
-    dict of str to ndarray of shape (1, ...)
-        For `noise_precision`.
+    dict of str to ndarray
     """
     names = [name for name in values if name == "noise_precision" or name.startswith(_FACTOR)]
-    return {name: 1 / (1 / values[name]).mean(axis=0, keepdims=True) for name in names}
+    return {name: 1 / values[name] for name in names}
 
 
 def draw_by_slice(
