@@ -83,7 +83,7 @@ def compare_classes(options: argparse.Namespace) -> None:
     rng = np.random.default_rng(0)
     X = FieldArray(rng.integers(0, 50, (2_000, 3)), FieldSchema.from_sizes([51] * 3))
     for n_classes in (3, 10, 50, 100):
-        model = FMClassifier(solver="gibbs", n_sweeps=100, random_state=0)
+        model = FMClassifier(solver="gibbs", n_sweeps=100, keep_draws=True, random_state=0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(X, rng.permutation(np.arange(len(X)) % n_classes))

@@ -45,7 +45,8 @@ class WithDraws(BaseFieldEstimator):
     n_epochs_ : int
         {inherited} Sweeps for "als" and "gibbs".
     module_ : torch.nn.Module
-        {inherited} After "gibbs" its raw prediction is the mean over all draws.
+        {inherited} After "gibbs" its raw prediction is the mean over all draws; the probability of
+        class 1 is the mean of Phi(z) over raw predictions z that spread around it.
     posterior_ : Posterior or None
         Draws of "gibbs": all of them with ``keep_draws=True``, when predictions are by these alone;
         otherwise some, which tell how raw predictions spread around those of `module_`.
