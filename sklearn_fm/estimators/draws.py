@@ -40,7 +40,7 @@ class WithDraws(BaseFieldEstimator):
     ----------
     history_ : DataFrame
         {inherited} "gibbs": one per sweep, with the training error of the draw (root mean squared
-        error, mean log loss, or share of wrong classes where there are three or more), the mean
+        error, mean log loss, or share of wrong classes where there are three or more), the overall
         precision of the noise and the scale of each vocabulary's embeddings.
     n_epochs_ : int
         {inherited} Sweeps for "als" and "gibbs".
@@ -315,9 +315,8 @@ class DrawsRegressor(WithDraws, FieldRegressor):
         Returns
         -------
         ndarray of shape (n_rows, 2)
-            Lower and upper ends: quantiles of the predictive distribution, which is normal, or a
-            mixture of one normal distribution per draw with ``keep_draws=True``; levels with loss
-            "ordinal".
+            Lower and upper ends: quantiles of the predictive distribution, a mixture of one normal
+            distribution per draw that is left; levels with loss "ordinal".
 
         Raises
         ------

@@ -226,7 +226,7 @@ class Fitted:
             part = encoded if len(raw.mean) == encoded.shape[0] else encoded[raw.rows]
             if not self.draws.is_complete:
                 center = predict_encoded(self.module(find_device), part, n_threads)
-                raw = raw.around(center, self.draws.mean.noise)
+                raw = raw.around(center)
             yield part, raw
 
 

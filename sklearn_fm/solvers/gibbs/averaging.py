@@ -16,7 +16,6 @@ from scipy import sparse
 
 from ..blocks.design import Design
 from .narrow import Narrow
-from .noise import invert_noise
 from .posterior import Draw, Entries, Posterior, read_entries
 
 __all__ = ["WIDTHS", "Average", "Averaging", "Mean"]
@@ -51,8 +50,6 @@ class Mean:
         Standard deviations over draws of the linear term's weights.
     counts : ndarray of float32 of shape (n_blocks + n_priors,)
         How much a row of the tables counted where width was to be saved.
-    noise : dict of ndarray of shape (1, ...)
-        Values of a draw that has the mean noise variance of all; empty without a noise.
     raw : ndarray of shape (2, n_rows, n_outputs)
         Mean and variance over draws of the raw predictions of these training rows.
     """
@@ -63,7 +60,6 @@ class Mean:
     priors: NDArray[np.float32]
     deviations: NDArray[np.float32]
     counts: NDArray[np.float32]
-    noise: dict[str, NDArray[np.float64]]
     raw: NDArray[np.float64]
 
 
@@ -121,7 +117,6 @@ class Averaging:
         self._counts = _how_often(design)
         self._narrow: list[Narrow] = []
         self._bias, self._linear, self._raw = _Moments(), _Moments(), _Moments()
-        self._noise: dict[str, _Moments] = {}
         self._kept: list[Draw] = []
         self._step = 1  # every so many draws are kept
         if before is not None:
@@ -131,8 +126,6 @@ class Averaging:
             self._bias = _Moments(n, before.bias)
             self._linear = _Moments(n, linear, mean.deviations.astype(np.float64) ** 2)
             self._raw = _Moments(n, *mean.raw)
-            noise = invert_noise(mean.noise)
-            self._noise = {name: _Moments(n, value[0]) for name, value in noise.items()}
             if not keep_draws:
                 self._kept = before.posterior.draws()
                 self._step = -(-n // len(self._kept))
@@ -154,8 +147,6 @@ class Averaging:
         self._bias.add(draw.values["bias"])
         self._linear.add(draw.tables[:, :, -1])
         self._raw.add(self._read(draw))
-        for name, variance in invert_noise(draw.values).items():
-            self._noise.setdefault(name, _Moments()).add(variance)
         if self._keep_draws or (self._bias.n - 1) % self._step == 0:
             self._kept.append(draw)
         if not self._keep_draws and len(self._kept) > 2 * _FEW_DRAWS[-1]:
@@ -171,8 +162,9 @@ class Averaging:
         posterior = self._collect(self._kept)
         if self._keep_draws and self._before is not None:
             posterior = self._before.posterior.extended(posterior)
-        variances = {name: moments.mean for name, moments in self._noise.items()}
-        noise = math.sqrt(math.prod(variance.mean() for variance in variances.values()))
+        noise = 1.0
+        if "noise_precision" in posterior.values:
+            noise = math.sqrt(np.mean(1 / posterior.values["noise_precision"]))
         vectors, gap, error = self._choose_width(noise)
         linear, raw = self._linear, self._raw
         tables = np.concatenate([vectors, linear.mean[:, :, None].astype(np.float32)], axis=2)
@@ -184,7 +176,6 @@ class Averaging:
             priors=tables[:, -n_priors:].copy(),
             deviations=np.sqrt(linear.variance).astype(np.float32),
             counts=self._counts,
-            noise=invert_noise({name: value[None] for name, value in variances.items()}),
             raw=np.stack([raw.mean, raw.variance]),
         )
         if not self._keep_draws:

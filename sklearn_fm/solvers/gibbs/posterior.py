@@ -71,15 +71,13 @@ class Raw(NamedTuple):
     values: dict[str, NDArray[np.float64]] = {}
     center: NDArray[np.float64] | None = None
 
-    def around(self, center: NDArray[np.floating], values: dict[str, NDArray[np.float64]]) -> Raw:
+    def around(self, center: NDArray[np.floating]) -> Raw:
         """The same spread around means that are known better than by these draws.
 
         Parameters
         ----------
         center : ndarray of shape (n_rows, n_outputs)
             Means over very many draws, of which these are some.
-        values : dict of ndarray of shape (1, ...)
-            Likewise, in place of those of the same names.
 
         Returns
         -------
@@ -88,9 +86,7 @@ class Raw(NamedTuple):
         """
         deviation = self.mean - self.mean.mean(axis=1, keepdims=True)
         exact = np.asarray(center, dtype=np.float64)
-        return self._replace(
-            mean=deviation + exact[:, None], values={**self.values, **values}, center=exact
-        )
+        return self._replace(mean=deviation + exact[:, None], center=exact)
 
 
 class Entries(NamedTuple):
