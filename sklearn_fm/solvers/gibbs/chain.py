@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..blocks.table import BlockTable, Step
+from ..blocks.contract import BlockTable, Step
 from .hyperprior import Hyperprior
 from .likelihoods import Likelihood
 from .posterior import DRAWS_MEMORY, Draw
