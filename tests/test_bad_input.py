@@ -386,7 +386,7 @@ BAD_PARAMETERS = {
     "hyperprior": ["normal", None],
     "hyperprior_scale": [0, -1.0],
     "loss": ["huber"],
-    "noise_field": [3],
+    "noise_field": [3, [3]],
 }
 
 

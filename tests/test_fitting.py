@@ -403,6 +403,7 @@ MATTERS = {
     "n_sweeps": (DRAWN, 20, 30),
     "n_burn": (DRAWN, "auto", 6),
     "thin": (DRAWN, "auto", 3),
+    "keep_draws": (DRAWN, False, True),
     "hyperprior": (DRAWN, "half-t", "wishart"),
     "hyperprior_scale": (DRAWN, 1.0, 0.2),
     "loss": (DRAWN, "squared", "ordinal"),

@@ -57,7 +57,7 @@ def test_planted_regression_is_recovered(regression):
     by_lines = np.sqrt(np.mean((linear.predict(X[1500:].to_csr()) - y[1500:]) ** 2))
     assert rmse(model, X[1500:], y[1500:]) < 1.2 * 1.5  # the oracle has 1.5
     assert by_lines > 1.5 * 1.5
-    assert model.posterior_.n_draws == 135
+    assert model.compression_["n_draws"] == 135
     assert model.n_epochs_ == len(model.history_) == 150
     assert list(model.convergence_.columns) == ["r_hat", "effective_size"]
 
@@ -85,7 +85,8 @@ def test_standard_deviations_are_those_of_the_errors(regression):
     assert_array_equal(mean, model.predict(X[1500:]))
     assert np.sqrt(np.mean(((y[1500:] - mean) / std) ** 2)) == pytest.approx(1, abs=0.07)
     low, high = model.predict_interval(X[1500:], 2 * norm.cdf(1) - 1).T
-    assert_allclose((high - low) / 2, std, rtol=0.05)
+    # not quite: the noise of a rare category is not known exactly, which makes tails long
+    assert_allclose((high - low) / 2, std, rtol=0.1)
 
 
 def test_what_is_unknown_is_uncertain(regression):
@@ -187,8 +188,11 @@ def test_two_levels_of_noise_are_learned():
     model = FMRegressor(
         solver="gibbs", noise_field="x0", embedding_dim=2, n_sweeps=100, random_state=0
     ).fit(X, y)
-    found = 1 / np.sqrt(model.posterior_.values["noise_precision"].mean(axis=0)) * y.std()
+    values = model.posterior_.values
+    found = y.std() / np.sqrt((values["noise_precision"] * values["noise_factor_x0"]).mean(axis=0))
     assert found[1:] == pytest.approx([1, 10], rel=0.25)
+    assert model.noise_fields_ == ("x0",)
+    assert "noise_shape_x0" in model.history_
     _, std = model.predict(X, return_std=True)
     quiet = np.asarray(X)[:, 0] == 0
     assert std[~quiet].mean() > 3 * std[quiet].mean()
@@ -198,6 +202,56 @@ def test_two_levels_of_noise_are_learned():
     assert (std_unknown > std[quiet].max()).all()
     low, high = model.predict_interval(X, 0.8).T
     assert ((low < y) & (y < high))[quiet].mean() == pytest.approx(0.8, abs=0.08)
+
+
+def test_by_default_noise_is_as_different_as_the_data_say():
+    """Users of different noise are told apart and predicted better; others no worse."""
+    X, raw, rng = planted(4000, seed=7)
+    users = np.asarray(X)[:, 0].astype(int)
+    of_users = 1 / np.sqrt(rng.gamma(2.5, 1 / 2.5, 40))
+    errors = {}
+    for kind, deviation in (("users", 2 * of_users[users]), ("one", np.full(4000, 1.0))):
+        y = raw + deviation * rng.normal(size=4000)
+        for noise_field in ("auto", None):
+            model = FMRegressor(**{**QUICK, "n_sweeps": 80}, noise_field=noise_field)
+            model.fit(X[:3000], y[:3000])
+            errors[kind, noise_field] = rmse(model, X[3000:], raw[3000:])
+            assert model.noise_fields_ == (("x0", "x1", "x2") if noise_field else ())
+            if noise_field is None:
+                continue
+            shape = model.history_["noise_shape_x0"][20:].median()
+            assert shape < 8 if kind == "users" else shape > 20
+            if kind == "users":
+                _, std = model.predict(X[3000:], return_std=True)
+                assert np.corrcoef(std, deviation[3000:])[0, 1] > 0.9
+    assert errors["users", "auto"] < 0.9 * errors["users", None]
+    assert errors["one", "auto"] < 1.05 * errors["one", None]
+
+
+def test_categories_of_few_rows_have_the_noise_of_unknown_ones():
+    X, raw, rng = planted(600, seed=8, sizes=(5, 6, 4))
+    codes = np.array(X)
+    codes[:15, 0] = 0  # has 15 rows, less than twenty
+    codes[15:, 0] = np.maximum(codes[15:, 0], 1)
+    X = FieldArray(codes, X.schema)
+    model = FMRegressor(**QUICK, noise_field=["x0"]).fit(X, raw + rng.normal(size=600))
+    assert model.posterior_.values["noise_factor_x0"].shape[1] == 5
+    link, values = model._fitted.model.draws.link, model.posterior_.values
+    unknown = codes[:2].copy()
+    unknown[1, 0] = -1
+    rare, new = link.noise_variance(FieldArray(unknown, X.schema), values)
+    assert_array_equal(rare, new)
+    frequent = link.noise_variance(X[20:21], values)
+    assert not np.array_equal(frequent, rare[None])
+
+
+def test_where_there_is_one_noise():
+    """Columns of a sparse matrix are no fields, levels have none, other solvers know none."""
+    X, raw, _ = planted(300)
+    assert FMRegressor(**QUICK).fit(X.to_csr(), raw).noise_fields_ == ()
+    assert FMRegressor(**QUICK, loss="ordinal").fit(X, raw.round()).noise_fields_ == ()
+    assert FMRegressor(solver="als").fit(X, raw).noise_fields_ == ()
+    assert FMRegressor(**QUICK, noise_field=[]).fit(X, raw).noise_fields_ == ()
 
 
 def test_noise_fields_that_are_refused():
@@ -218,7 +272,7 @@ QUICK = {"solver": "gibbs", "embedding_dim": 2, "n_sweeps": 30, "random_state": 
 
 def test_warm_start_adds_sweeps():
     X, raw, _ = planted(200)
-    model = FMRegressor(**QUICK, warm_start=True).fit(X, raw)
+    model = FMRegressor(**QUICK, warm_start=True, keep_draws=True).fit(X, raw)
     first = model.posterior_
     model.set_params(n_sweeps=20).fit(X, raw)
     assert model.posterior_.n_draws == 27 + 20  # the burn-in is not paid again
@@ -271,12 +325,12 @@ def test_a_warm_start_with_another_posterior_keeps_no_draws(change):
     """Draws of two posteriors stood side by side, or failed to."""
     X, raw, _ = planted(200)
     model = FMRegressor(**QUICK, warm_start=True).fit(X, raw)
-    n_sweeps, n_draws = len(model.history_), model.posterior_.n_draws
+    n_sweeps, n_draws = len(model.history_), model.compression_["n_draws"]
     model.fit(X, raw)
     assert len(model.history_) == 2 * n_sweeps
     model.set_params(**change).fit(X, raw)
     assert len(model.history_) == n_sweeps
-    assert model.posterior_.n_draws == n_draws
+    assert model.compression_["n_draws"] == n_draws
     assert np.isfinite(model.predict(X, return_std=True)[1]).all()
 
 
@@ -448,15 +502,16 @@ def test_a_chain_of_next_to_nothing_warns():
 
 def test_warm_starts_draw_new_numbers():
     """With an integer random_state each one repeated the numbers of the one before."""
-    X, raw, _ = planted(300)
-    model = FMRegressor(**QUICK, warm_start=True).fit(X, raw)
+    X, raw, rng = planted(300)
+    raw += rng.normal(size=300)  # without noise its precision climbs in all runs
+    model = FMRegressor(**QUICK, warm_start=True, keep_draws=True).fit(X, raw)
     runs = []
     for _ in range(2):
         before = model.posterior_.n_draws
         model.fit(X, raw)
         runs.append(model.posterior_.values["noise_precision"][before:, 0])
     assert abs(np.corrcoef(*runs)[0, 1]) < 0.6
-    again = FMRegressor(**QUICK, warm_start=True)
+    again = FMRegressor(**QUICK, warm_start=True, keep_draws=True)
     for _ in range(3):
         again.fit(X, raw)
     assert np.array_equal(again.predict(X), model.predict(X))
@@ -477,7 +532,7 @@ def test_a_short_warm_start_needs_no_burn_in():
     model = FMRegressor(**{**QUICK, "n_burn": 20}, warm_start=True).fit(X, raw)
     model.set_params(n_sweeps=10).fit(X, raw)
     assert len(model.history_) == 40
-    assert model.posterior_.n_draws == 20
+    assert model.compression_["n_draws"] == 20
 
 
 def test_a_ctrl_c_while_burning_in_keeps_no_makeshift_draw(monkeypatch):
@@ -508,7 +563,7 @@ def test_a_ctrl_c_while_burning_in_keeps_no_makeshift_draw(monkeypatch):
     at = 0
     model.fit(X, raw)  # 30 more
     assert len(model.history_) == 40
-    assert model.posterior_.n_draws == 20
+    assert model.compression_["n_draws"] == 20
     calls.clear()
     at = 1
     before = model.predict(X)
@@ -550,9 +605,9 @@ def test_a_warm_start_too_short_for_a_draw_keeps_those_before():
     """The state at its end counted as a draw, and then all draws were taken for makeshift."""
     X, raw, _ = planted(200)
     model = FMRegressor(**{**QUICK, "thin": 3}, warm_start=True).fit(X, raw)
-    n_draws = model.posterior_.n_draws
+    n_draws = model.compression_["n_draws"]
     for _ in range(2):
         model.set_params(n_sweeps=1).fit(X, raw)
-        assert model.posterior_.n_draws == n_draws
+        assert model.compression_["n_draws"] == n_draws
     model.set_params(n_sweeps=3).fit(X, raw)
-    assert model.posterior_.n_draws == n_draws + 1
+    assert model.compression_["n_draws"] == n_draws + 1

@@ -228,8 +228,8 @@ PEERS: dict[str, tuple[str, Callable[[int], Any]]] = {
     "LogisticRegression, one-hot": ("sklearn", lambda s: Scikit(logistic_regression(s))),
     "HistGradientBoosting": ("sklearn", lambda s: Scikit(boosting(s))),
 }
-NOISE = {'solver="gibbs", noise_field="user"': lambda seed: Gibbs(seed, noise_field="user")}
-NOISY = ["movielens-u1", "movielens-90/10"]
+NOISE = {'solver="gibbs", noise_field=None': lambda seed: Gibbs(seed, noise_field=None)}
+NOISY = ["movielens-u1", "movielens-90/10", "movielens-90/10 + side", "kmrd"]
 RATES, CLICKS = ["myFM", "Surprise SVD"], ["myFM", "LightGBM", "LogisticRegression, one-hot"]
 SETS: dict[str, tuple[Callable[[Path, int], Iterator[Split]], list[str]]] = {
     "frappe": (frappe, CLICKS),

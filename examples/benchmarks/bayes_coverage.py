@@ -29,11 +29,13 @@ def compare_coverage(options: argparse.Namespace) -> None:
     print("|---|---|---|---|")
     cases: list[tuple[str, Callable[[int], Split], dict[str, Any]]] = [
         ("planted FM, normal noise", _planted, {}),
+        ("planted FM, noise by category", lambda s: _planted(s, shape=3.0), {}),
+        ("the same, noise_field=None", lambda s: _planted(s, shape=3.0), {"noise_field": None}),
         ("movielens-90/10", lambda s: next(movielens_random(options.data, s)), {}),
         (
-            'movielens-90/10, noise_field="user"',
+            "movielens-90/10, noise_field=None",
             lambda s: next(movielens_random(options.data, s)),
-            {"noise_field": "user"},
+            {"noise_field": None},
         ),
         ("kmrd", lambda s: next(kmrd(options.data, s)), {}),
         ('kmrd, loss="ordinal"', lambda s: next(kmrd(options.data, s)), {"loss": "ordinal"}),
@@ -42,7 +44,7 @@ def compare_coverage(options: argparse.Namespace) -> None:
         shares = []
         for seed in range(options.seeds):
             X, y, X_test, y_test = split(seed)
-            made = _Unbounded if label.startswith("planted") else Gibbs
+            made = _Unbounded if len(np.unique(y)) > 10 else Gibbs
             fitted = made(seed, **params).fit(X, y).model
             intervals = [fitted.predict_interval(X_test, level) for level in (0.5, 0.8, 0.95)]
             shares.append([np.mean((i[:, 0] <= y_test) & (y_test <= i[:, 1])) for i in intervals])
@@ -83,14 +85,16 @@ class _Unbounded(Gibbs):
         return self
 
 
-def _planted(seed: int) -> Split:
-    """Biases, two factors and noise for three fields."""
+def _planted(seed: int, shape: float | None = None) -> Split:
+    """Biases, two factors and noise for three fields; gamma precisions of the first one's."""
     rng = np.random.default_rng(seed)
     codes = rng.integers(0, [400, 200, 20], (24_000, 3))
     parts = [(rng.normal(0, 0.5, n), rng.normal(0, 0.6, (n, 2))) for n in (400, 200, 20)]
     e = np.stack([v[c] for (_, v), c in zip(parts, codes.T, strict=True)], axis=1)
     y = sum(w[c] for (w, _), c in zip(parts, codes.T, strict=True))
-    y = y + ((e.sum(1) ** 2).sum(1) - (e**2).sum((1, 2))) / 2 + rng.normal(0, 0.8, len(codes))
+    y = y + ((e.sum(1) ** 2).sum(1) - (e**2).sum((1, 2))) / 2
+    precision = np.ones(400) if shape is None else rng.gamma(shape, 1 / shape, 400)
+    y = y + rng.normal(0, 0.8, len(codes)) / np.sqrt(precision[codes[:, 0]])
     X = pd.DataFrame(codes, columns=["a", "b", "c"]).astype(str)
     return X[:16_000], y[:16_000], X[16_000:], y[16_000:]
 

@@ -41,13 +41,25 @@ class WithDraws(BaseFieldEstimator):
     history_ : DataFrame
         {inherited} "gibbs": one per sweep, with the training error of the draw (root mean squared
         error, mean log loss, or share of wrong classes where there are three or more; of 4,096 rows
-        evenly spread if there are more), the mean precision of the noise and the scale of each
+        evenly spread if there are more), the overall precision of the noise and the scale of each
         vocabulary's embeddings.
     n_epochs_ : int
         {inherited} Sweeps for "als" and "gibbs".
+    module_ : torch.nn.Module
+        {inherited} After "gibbs" its raw prediction is the mean over all draws.
     posterior_ : Posterior or None
-        Draws of "gibbs". Predictions are by all of them; `module_` has the weights of the last
-        one, and what is changed there changes no prediction.
+        Draws of "gibbs": all of them with ``keep_draws=True``, when predictions are by these alone;
+        otherwise some, which tell how raw predictions spread around those of `module_`.
+    compression_ : Series or None
+        What became of the draws of "gibbs": their number ``n_draws``, that which `posterior_` has
+        (``n_kept``), the ``width`` of `module_`'s vectors (for each output), and the root mean
+        square ``error`` of its raw predictions, for up to 4,096 training rows against the mean over
+        all draws, in standard deviations of the noise (1 for classes and levels). The width is the
+        least of 16, 32, 48, 64, 96 and 128 whose error is at most .02, else 128.
+    linear_std_ : ndarray of shape (table_size, n_outputs) or None
+        Standard deviations in the posterior of the weights of the linear term, whose means
+        `module_` has; of what training did not see, that of any such category. By name:
+        `sklearn_fm.inspection.linear_weights`.
     n_burn_ : int
         First sweeps that predictions leave out; 0 for other solvers.
     convergence_ : DataFrame or None
@@ -62,6 +74,24 @@ class WithDraws(BaseFieldEstimator):
         check_is_fitted(self)
         draws = self._fitted.model.draws
         return None if draws is None else draws.posterior
+
+    @property
+    def compression_(self) -> pd.Series | None:
+        """What became of the draws of "gibbs"."""
+        check_is_fitted(self)
+        draws = self._fitted.model.draws
+        if draws is None:
+            return None
+        mean = draws.mean
+        found = {"n_draws": mean.n_draws, "n_kept": draws.posterior.n_draws, "width": mean.width}
+        return pd.Series({**found, "error": mean.error}, dtype=object)
+
+    @property
+    def linear_std_(self) -> NDArray[np.float32] | None:
+        """Standard deviations of the weights of the linear term."""
+        check_is_fitted(self)
+        draws = self._fitted.model.draws
+        return None if draws is None else draws.linear_deviations()
 
     @property
     def n_burn_(self) -> int:
@@ -149,9 +179,11 @@ class DrawsRegressor(WithDraws, FieldRegressor):
         "ordinal" takes targets for ordered levels (such as ratings), whose distances are learned:
         a normal latent target falls between cut points. Predictions are expected values.
         Solver "gibbs" only.
-    noise_field : str or None
-        Field of one category per row, such as the user: "gibbs" then gives each of its
-        categories a noise of its own.
+    noise_field : str, list of str, "auto" or None
+        Fields of one category per row, such as the user and the item: "gibbs" then gives each of
+        their categories of twenty rows or more a noise of its own, as far as the data say that they
+        differ; "auto" for all of kind "categorical", None for one noise. A row's precision is
+        the product of those of its categories.
     y_range : tuple of (float, float) or None
         Interval in which predictions lie: by a sigmoid, which reaches its ends only in the limit,
         so it should be a little wider than the ratings' own range; "als" and "gibbs" cut off
@@ -161,14 +193,17 @@ class DrawsRegressor(WithDraws, FieldRegressor):
     ----------
     levels_ : ndarray of shape (n_levels,)
         Values of an ordinal target; those of a squared loss are not levels, so None.
+    noise_fields_ : tuple of str
+        Fields whose categories have a noise of their own by "gibbs". How much these differ, columns
+        "noise_shape_..." of `history_` tell: the inverse variance of their precisions.
     """
 
     loss: Literal["squared", "ordinal"] = "squared"
-    noise_field: str | None = None
+    noise_field: str | list[str] | None = "auto"
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "loss": [StrOptions({"squared", "ordinal"})],
-        "noise_field": [None, str],
+        "noise_field": [None, str, list, tuple],
     }
 
     @property
@@ -177,17 +212,24 @@ class DrawsRegressor(WithDraws, FieldRegressor):
         check_is_fitted(self)
         return self._fitted.coding.task.levels
 
+    @property
+    def noise_fields_(self) -> tuple[str, ...]:
+        """Fields whose categories have a noise of their own."""
+        check_is_fitted(self)
+        draws = self._fitted.model.draws
+        return () if draws is None else tuple(getattr(draws.link, "noise_groups", ()))
+
     def _make_task(self, target: NDArray[np.float64]) -> Task:
         task = super()._make_task(target)  # checks y_range
         if self.loss == "squared":
-            return replace(task, noise_field=self.noise_field)
+            return replace(task, noise_field=self._noise_field())
         levels = np.unique(target)
         if not 2 <= len(levels) <= _MOST_LEVELS:
             raise ValueError(
                 f"loss='ordinal' takes 2 to {_MOST_LEVELS} levels, but y has "
                 f"{len(levels)} different values. Use loss='squared', or a classifier."
             )
-        return replace(task, kind="levels", noise_field=self.noise_field, levels=levels)
+        return replace(task, kind="levels", noise_field=self._noise_field(), levels=levels)
 
     def _same_task(self, before: Task, target: NDArray[np.float64]) -> Task:
         if (before.kind == "levels") != (self.loss == "ordinal"):
@@ -195,7 +237,21 @@ class DrawsRegressor(WithDraws, FieldRegressor):
                 f"warm_start cannot go on with loss={self.loss!r}, which another one was before. "
                 "Fit anew with warm_start=False."
             )
-        return replace(super()._same_task(before, target), noise_field=self.noise_field)
+        return replace(super()._same_task(before, target), noise_field=self._noise_field())
+
+    def _noise_field(self) -> tuple[str, ...] | Literal["auto"] | None:
+        """Fields with a noise of their own, as solvers take them."""
+        if self.noise_field is None:
+            return None
+        if self.noise_field == "auto":
+            return "auto"
+        names = [self.noise_field] if isinstance(self.noise_field, str) else self.noise_field
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError(
+                "noise_field must be the name of a field, a list of names, 'auto' or None, got "
+                f"{self.noise_field!r}."
+            )
+        return tuple(dict.fromkeys(names)) or None
 
     @overload
     def predict(self, X: Any, return_std: Literal[False] = False) -> NDArray[np.float64]: ...
@@ -259,8 +315,9 @@ class DrawsRegressor(WithDraws, FieldRegressor):
         Returns
         -------
         ndarray of shape (n_rows, 2)
-            Lower and upper ends: quantiles of the predictive distribution, a mixture of one normal
-            distribution per draw; levels with loss "ordinal".
+            Lower and upper ends: quantiles of the predictive distribution, which is normal, or a
+            mixture of one normal distribution per draw with ``keep_draws=True``; levels with loss
+            "ordinal".
 
         Raises
         ------
@@ -316,7 +373,8 @@ class DrawsRegressor(WithDraws, FieldRegressor):
     def _by_draws(self, X: Any, fitted: Learned) -> Iterator[tuple[Any, Raw]]:
         """Rows of X, in pieces, with raw predictions by all draws."""
         for encoded in self._encoded(X, fitted):
-            yield from fitted.model.raw_by_draws(encoded, count_threads(self.n_jobs))
+            n_threads = count_threads(self.n_jobs)
+            yield from fitted.model.raw_by_draws(encoded, n_threads, self._find_device)
 
 
 def _cut(y: Any, fitted: Learned) -> Any:

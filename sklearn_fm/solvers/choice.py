@@ -139,8 +139,8 @@ def _refused_change(problem: Problem, name: str, before: Fitted | None) -> str |
             "on from 'als'."
         )
     then, now = dict(before.spec.arguments), dict(problem.spec.arguments)
-    if before.solver == "gibbs":  # whose outputs have vectors side by side
-        then["embedding_dim"] //= before.spec.n_outputs
+    if before.draws is not None:  # whose mean has vectors of another width
+        then["embedding_dim"] = before.draws.posterior.embedding_dim
     if name not in _OF_BLOCKS:  # which cut predictions off, and so may cut elsewhere now
         then["y_range"], now["y_range"] = before.task.y_range, problem.task.y_range
     for parameter in now.keys() - {"init_scale"}:

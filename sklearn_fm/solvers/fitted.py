@@ -20,6 +20,7 @@ from ..models.contract import FieldModel
 from ..schema import FieldSchema
 from ..training.losses import Loss
 from ..training.prediction import pack_tables, predict_encoded
+from .gibbs.averaging import Mean
 from .gibbs.links import Link
 from .gibbs.posterior import Posterior, Raw
 from .problem import ModelSpec, Task
@@ -33,14 +34,19 @@ def _cpu() -> torch.device:
 
 @dataclass(frozen=True)
 class Draws:
-    """What solver "gibbs" found besides the weights of its last draw.
+    """What solver "gibbs" found besides a machine that says what all draws say on average.
 
     Attributes
     ----------
     posterior : Posterior
         Draws that are kept.
+    mean : Mean
+        What is known of that machine.
     link : Link
         From raw predictions by draws to predictions.
+    is_complete : bool
+        Whether all draws are kept, so that predictions are by them; otherwise they are some, which
+        tell how raw predictions spread around those of the module.
     n_burn : int
         First sweeps that predictions leave out.
     convergence : DataFrame
@@ -50,10 +56,22 @@ class Draws:
     """
 
     posterior: Posterior
+    mean: Mean
     link: Link
+    is_complete: bool
     n_burn: int
     convergence: pd.DataFrame
     chain: dict[str, Any]
+
+    def linear_deviations(self) -> NDArray[np.float32]:
+        """Standard deviations of the linear term's weights, (table_size, n_outputs).
+
+        Of what was not seen, the prior's own variance goes into them.
+        """
+        posterior, square = self.posterior, self.mean.deviations**2
+        n_blocks = posterior.n_blocks
+        square[:, n_blocks:] += posterior.covariances[:, :, :, -1, -1].mean(axis=0)
+        return np.sqrt(square[:, posterior.positions].T)
 
 
 @dataclass(frozen=True)
@@ -176,14 +194,16 @@ class Fitted:
         -------
         ndarray of shape (n_rows, C)
         """
-        if self.draws is None:
+        draws = self.draws
+        if draws is None or (draws.link.is_linear and not draws.is_complete):
             return predict_encoded(self.module(find_device), encoded, n_threads)
-        return np.concatenate(
-            [self.draws.link.mean(raw) for _, raw in self.raw_by_draws(encoded, n_threads)]
-        )
+        parts = self.raw_by_draws(encoded, n_threads, find_device)
+        return np.concatenate([draws.link.mean(raw) for _, raw in parts])
 
-    def raw_by_draws(self, encoded: Any, n_threads: int = 1) -> Iterator[tuple[Any, Raw]]:
-        """Rows, in pieces, with raw predictions by every draw.
+    def raw_by_draws(
+        self, encoded: Any, n_threads: int = 1, find_device: Callable[[], torch.device] = _cpu
+    ) -> Iterator[tuple[Any, Raw]]:
+        """Rows, in pieces, with raw predictions by all draws, or by some around the module's.
 
         Parameters
         ----------
@@ -191,6 +211,8 @@ class Fitted:
             Rows encoded under the schema of `spec`.
         n_threads : int, default=1
             Threads for compiled kernels.
+        find_device : callable, default=the CPU
+            Tells where the module goes if it is not built yet.
 
         Yields
         ------
@@ -201,7 +223,10 @@ class Fitted:
         """
         assert self.draws is not None
         for raw in self.draws.posterior.raw(encoded, n_threads):
-            yield encoded[raw.rows], raw
+            part = encoded if len(raw.mean) == encoded.shape[0] else encoded[raw.rows]
+            if not self.draws.is_complete:
+                raw = raw.around(predict_encoded(self.module(find_device), part, n_threads))
+            yield part, raw
 
 
 class Outcome(NamedTuple):

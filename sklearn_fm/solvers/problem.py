@@ -77,8 +77,8 @@ class Task:
         Number of classes.
     y_range : tuple of (float, float) or None
         Interval of all predictions of numbers.
-    noise_field : str or None
-        Field whose categories have a noise of their own.
+    noise_field : tuple of str, "auto" or None
+        Fields whose categories have a noise of their own.
     levels : ndarray of shape (n_levels,) or None
         Values of the levels, ascending.
     """
@@ -86,7 +86,7 @@ class Task:
     kind: Literal["classes", "numbers", "levels"]
     n_classes: int = 0
     y_range: tuple[float, float] | None = None
-    noise_field: str | None = None
+    noise_field: tuple[str, ...] | Literal["auto"] | None = None
     levels: NDArray[np.float64] | None = None
 
     @property
@@ -99,7 +99,12 @@ class Task:
         """What only draws from a posterior can fit, in the user's words."""
         if self.kind == "levels":
             return "loss='ordinal'"
-        return None if self.noise_field is None else "noise_field"
+        return "noise_field" if self.noise_is_named else None
+
+    @property
+    def noise_is_named(self) -> bool:
+        """Whether the user names fields with a noise of their own."""
+        return self.noise_field not in (None, "auto")
 
     def make_loss(
         self, target: NDArray[np.float64], weight: NDArray[np.float64], *, ranged: bool = True
@@ -160,6 +165,7 @@ class Options:
     n_sweeps: int | Literal["auto"] = "auto"
     n_burn: int | Literal["auto"] = "auto"
     thin: int | Literal["auto"] = "auto"
+    keep_draws: bool = False
     hyperprior: str = "half-t"
     hyperprior_scale: float = 1.0
 

@@ -14,6 +14,7 @@ from sklearn_fm.solvers.problem import ModelSpec, Options, Problem, Task, Watch
 SCHEMA = FieldSchema.from_sizes([30, 20])
 NUMBERS, CLASSES = Task("numbers"), Task("classes", n_classes=2)
 LEVELS = Task("levels", levels=np.array([1.0, 2.0]))
+NOISY = replace(NUMBERS, noise_field=("x0",))
 
 
 def make_problem(n_rows=300, task=NUMBERS, model=FM, own=None, schema=SCHEMA, **options):
@@ -49,7 +50,11 @@ MANY = FieldSchema.from_sizes([200_000, 20])
         (make_problem(6000), "adagrad", "6,000 rows are more than 5,000"),
         (make_problem(schema=MANY), "adagrad", "1,600,160 embedding weights are more than"),
         (make_problem(task=LEVELS), "gibbs", "loss='ordinal' needs draws from the posterior"),
-        (make_problem(task=replace(NUMBERS, noise_field="x0")), "gibbs", "noise_field needs draws"),
+        (
+            make_problem(task=replace(NUMBERS, noise_field=("x0",))),
+            "gibbs",
+            "noise_field needs draws",
+        ),
     ],
 )
 def test_auto_and_its_reason(problem, solver, words):
@@ -78,7 +83,7 @@ DEEP = {"model": DeepFM, "own": {"hidden_layer_sizes": (4,)}}
         (make_problem(solver="gibbs", **DEEP), "fits no hidden layers"),
         (make_problem(task=LEVELS, solver="adagrad"), "need solver='gibbs'"),
         (make_problem(task=LEVELS, callbacks=[1]), "(which loss or noise_field ask for)"),
-        (make_problem(task=replace(LEVELS, noise_field="x0")), "so it takes no noise_field"),
+        (make_problem(task=replace(LEVELS, noise_field=("x0",))), "so it takes no noise_field"),
         (make_problem(model=DCN, l2_linear=1.0), "DCN has no linear term for l2_linear"),
         (make_problem(model=DCN, l1_linear=1.0), "DCN has no linear term for l1_linear"),
     ],

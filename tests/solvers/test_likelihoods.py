@@ -15,6 +15,7 @@ from sklearn_fm.solvers.gibbs.likelihoods import (
     Probit,
     _lower_tail,
 )
+from sklearn_fm.solvers.gibbs.noise import Noise
 
 
 def start(likelihood, raw):
@@ -51,10 +52,10 @@ def test_gaussian_noise_and_bias_given_the_rest():
     e = y - raw[:, 0]
     alphas, biases = [], []
     for _ in range(800):
-        likelihood = Gaussian(y, w, shape=2.0, rate=3.0)
+        likelihood = Gaussian(y, Noise(w, shape=2.0, rate=3.0))
         block_tables = start(likelihood, raw)
         likelihood.draw(block_tables, rng)
-        alpha, bias = likelihood.noise_precision[0], likelihood.bias[0]
+        alpha, bias = likelihood.noise.precision, likelihood.bias[0]
         alphas.append(alpha)
         total = alpha * w.sum() + 0.01
         center = alpha * (w @ (e + 0.3)) / total
@@ -65,24 +66,6 @@ def test_gaussian_noise_and_bias_given_the_rest():
     gamma = stats.gamma(2 + w.sum() / 2, scale=1 / (3 + w @ e**2 / 2))
     assert stats.kstest(alphas, gamma.cdf).pvalue > 1e-4
     assert stats.kstest(biases, "norm").pvalue > 1e-4
-
-
-def test_gaussian_groups_given_the_rest():
-    rng = np.random.default_rng(0)
-    y, raw = rng.normal(size=6), np.zeros((6, 1))
-    w, groups = np.array([1, 2, 0.5, 1, 1, 1]), np.array([0, 0, 1, 1, 1, 3])
-    taus, alphas = [], []
-    for _ in range(800):
-        likelihood = Gaussian(y, w, groups, 4)
-        likelihood.noise_precision[:] = [1, 2, 3, 4]
-        likelihood.draw(start(likelihood, raw), rng)
-        taus.append(likelihood.tau)
-        rate = 4 * likelihood.tau + np.bincount(groups, w * y**2, 4) / 2
-        alphas.append(likelihood.noise_precision * rate)
-    assert stats.kstest(taus, stats.gamma(17, scale=1 / 41).cdf).pvalue > 1e-4
-    rows = np.bincount(groups, w, 4)
-    for g, scaled in enumerate(np.transpose(alphas)):
-        assert stats.kstest(scaled, stats.gamma(4 + rows[g] / 2).cdf).pvalue > 1e-4
 
 
 def latents(likelihood, raw, n_draws, seed=0):
@@ -202,14 +185,12 @@ def test_a_part_of_a_weight_is_a_noisier_row():
 
 def test_values_are_taken_over():
     rng = np.random.default_rng(0)
-    groups = np.array([0, 1, 1])
-    known = Gaussian(np.zeros(3), np.ones(3), groups, 2)
+    known = Gaussian(np.zeros(3), Noise(np.ones(3)))
     known.draw(start(known, rng.normal(size=(3, 1))), rng)
-    grown = Gaussian(np.zeros(3), np.ones(3), groups, 4)
-    grown.load_values(known.values())
-    assert_array_equal(grown.noise_precision[:2], known.noise_precision)
-    assert_allclose(grown.noise_precision[2:], 1 / known.tau)
-    assert_array_equal(grown.bias, known.bias)
+    other = Gaussian(np.zeros(3), Noise(np.ones(3)))
+    other.load_values(known.values())
+    assert other.noise.precision == known.noise.precision
+    assert_array_equal(other.bias, known.bias)
     ordinal = OrdinalProbit(np.array([0.0, 1, 2]), np.ones(3), 3)
     ordinal.load_values({"bias": np.array([0.7]), "cuts": np.array([0.0, 2.0])})
     assert ordinal.log_gaps == pytest.approx(np.log([2.0]))

@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_fm import FieldEncoder, FMClassifier, FMRegressor, MFRegressor
 from sklearn_fm.solvers.gibbs.refit import Targets, redraw
+from sklearn_fm.solvers.gibbs.solver import average_of
 
 FAST = {"solver": "gibbs", "embedding_dim": 3, "n_sweeps": 60, "random_state": 0}
 
@@ -30,7 +31,7 @@ def ratings(n_rows=6000, seed=0):
 def test_blocks_are_the_conditional_mean_of_each_draw():
     """Written out: the rows of a user as a regression on all that the other fields are."""
     X, y = ratings()
-    model = FMRegressor(**FAST).fit(X, y)
+    model = FMRegressor(**FAST, keep_draws=True).fit(X, y)
     posterior = model.posterior_
     rows = np.flatnonzero(X["user"] == "7")
     codes = model.encoder_.transform(X.iloc[rows])
@@ -39,7 +40,8 @@ def test_blocks_are_the_conditional_mean_of_each_draw():
     shape = (posterior.n_draws, len(rows))
     given = np.broadcast_to(z, shape)
     targets = Targets(given, given, np.broadcast_to(alpha[:, None], shape))
-    again = redraw(posterior, codes, "user", targets, NoNoise())
+    average = average_of(model._fitted.model)
+    again = redraw(average, codes, "user", targets, NoNoise()).posterior
     index = codes.indices[0, 0]
     prior = posterior.prior_names.index("user")
     for draw in (0, posterior.n_draws - 1):

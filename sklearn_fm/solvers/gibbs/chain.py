@@ -118,16 +118,15 @@ class Chain:
 
     def draw(self) -> Draw:
         """What predictions need of the state as it is."""
-        blocks, means, covariances = [], [], []
-        for block_table, prior in zip(self.block_tables, self.hyperpriors, strict=True):
-            blocks.append(block_table.read())
-            means.append(prior.mean)
+        first = self.block_tables[0]
+        n_blocks, n_priors = first.design.n_blocks, len(first.design.prior_names)
+        shape = len(self.block_tables), n_blocks + n_priors, first.embedding_dim + 1
+        tables, covariances = np.empty(shape, dtype=np.float32), []
+        pairs = zip(self.block_tables, self.hyperpriors, strict=True)
+        for table, (block_table, prior) in zip(tables, pairs, strict=True):
+            table[:n_blocks], table[n_blocks:] = block_table.read(), prior.mean
             covariances.append(np.linalg.inv(prior.precision))
-        return Draw(
-            np.concatenate([np.stack(blocks), np.stack(means)], axis=1).astype(np.float32),
-            np.stack(covariances).astype(np.float32),
-            self.likelihood.values(),
-        )
+        return Draw(tables, np.stack(covariances).astype(np.float32), self.likelihood.values())
 
     def record(self) -> dict[str, float]:
         """Numbers that tell how far the chain has come; the loss is that of some rows."""
@@ -136,7 +135,8 @@ class Chain:
         values = self.likelihood.values()
         if "noise_precision" in values:
             record["train_loss"] *= self.unit
-            record["noise_precision"] = float(values["noise_precision"].mean()) / self.unit**2
+            record["noise_precision"] = float(values["noise_precision"][0]) / self.unit**2
+            record |= {k: float(v[0]) for k, v in values.items() if k.startswith("noise_shape_")}
         names = self.block_tables[0].design.prior_names
         spread = np.mean([_scales(prior) for prior in self.hyperpriors], axis=0)
         return record | {f"scale_{name}": float(s) for name, s in zip(names, spread, strict=True)}

@@ -16,9 +16,9 @@ from scipy.special import log_ndtr, ndtr, ndtri, ndtri_exp
 
 from ...kernels import HAS_KERNELS
 from ..blocks.contract import BlockTable
+from .noise import Noise
 
 __all__ = [
-    "NOISE_SHAPE",
     "Gaussian",
     "Likelihood",
     "MultinomialProbit",
@@ -28,8 +28,6 @@ __all__ = [
     "count_copies",
 ]
 
-#: Shape of the gamma distribution of a group's noise precision.
-NOISE_SHAPE = 4.0
 _BIAS_PRECISION = 0.01  # of the bias, around 0
 _MAX_COPIES = 100
 _FARTHEST = 1e3  # that a latent target may be from its mean
@@ -119,41 +117,20 @@ class _Targets:
 
 
 class Gaussian(_Targets):
-    """Targets with normal noise of unknown precision.
-
-    y_i ~ N(raw_i, 1 / (alpha w_i)), alpha ~ Gamma(shape, rate). With groups every group g has its
-    own alpha_g ~ Gamma(4, rate 4 tau), tau ~ Gamma(1, 1): precisions that are alike, but not equal.
+    """Targets with normal noise of unknown precision: y_i ~ N(raw_i, 1 / p_i).
 
     Parameters
     ----------
     target : ndarray of shape (n_rows,)
         Targets of about unit variance.
-    weight : ndarray of shape (n_rows,)
-        Sample weights w.
-    groups : ndarray of int of shape (n_rows,), default=None
-        Group of each row, from 0.
-    n_groups : int, default=0
-        Number of groups; some may have no rows.
-    shape, rate : float
-        Prior of alpha.
+    noise : Noise
+        Model of the precisions p, which has the sample weights.
     """
 
-    def __init__(
-        self,
-        target: NDArray[np.float64],
-        weight: NDArray[np.float64],
-        groups: NDArray[np.intp] | None = None,
-        n_groups: int = 0,
-        *,
-        shape: float = 1.0,
-        rate: float = 0.01,
-    ) -> None:
-        super().__init__(weight, 1)
+    def __init__(self, target: NDArray[np.float64], noise: Noise) -> None:
+        super().__init__(noise.weight, 1)
         self.target[:, 0] = target
-        self.groups = groups
-        self.shape, self.rate = shape, rate
-        self.noise_precision = np.ones(max(n_groups, 1))
-        self.tau = 1.0
+        self.noise = noise
 
     def start(self, block_tables: Sequence[BlockTable]) -> None:
         """Take the weighted mean of the target for bias."""
@@ -163,18 +140,7 @@ class Gaussian(_Targets):
     def draw(self, block_tables: Sequence[BlockTable], rng: np.random.Generator) -> None:
         """Draw the noise's precision and the bias."""
         residual = block_tables[0].residuals()
-        square = self.weight * residual**2
-        alpha = self.noise_precision
-        if self.groups is None:
-            shape = self.shape + self.weight.sum() / 2
-            alpha[:] = rng.gamma(shape) / (self.rate + square.sum() / 2)
-        else:
-            n_groups, prior = len(alpha), NOISE_SHAPE
-            self.tau = rng.gamma(1 + prior * n_groups) / (1 + prior * alpha.sum())
-            rows = np.bincount(self.groups, weights=self.weight, minlength=n_groups)
-            squares = np.bincount(self.groups, weights=square, minlength=n_groups)
-            alpha[:] = rng.gamma(prior + rows / 2) / (prior * self.tau + squares / 2)
-        precision = self.weight * (alpha[0] if self.groups is None else alpha[self.groups])
+        precision = self.noise.draw(residual, rng)
         self._set(block_tables, self.target - residual[:, None], precision, rng)
 
     def loss(
@@ -185,17 +151,13 @@ class Gaussian(_Targets):
         return math.sqrt(np.average(block_tables[0].residuals(rows) ** 2, weights=weight))
 
     def values(self) -> dict[str, NDArray[np.float64]]:
-        """Bias, noise precisions and what these are drawn around."""
-        more = {"noise_precision": self.noise_precision.copy(), "tau": np.array([self.tau])}
-        return super().values() | more
+        """Bias and noise."""
+        return super().values() | self.noise.values()
 
     def load_values(self, values: dict[str, NDArray[np.float64]]) -> None:
-        """Go on from such values; groups that are new have the precision of an average one."""
+        """Go on from such values."""
         super().load_values(values)
-        known = values["noise_precision"]
-        self.tau = float(values["tau"][0])
-        self.noise_precision[:] = known[0] if self.groups is None else 1 / self.tau
-        self.noise_precision[: len(known)] = known[: len(self.noise_precision)]
+        self.noise.load_values(values)
 
 
 def count_copies(weight: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -5,25 +5,25 @@ How draws come about is told in ``chain``, how raw predictions by them in ``post
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logit
+from scipy.special import logit, ndtri
 
 from ...data.array import FieldArray
 from ...schema import FieldSchema
 from ...training.losses import Loss
 from ..problem import Task
 from .likelihoods import (
-    NOISE_SHAPE,
     Gaussian,
     Likelihood,
     MultinomialProbit,
     OrdinalProbit,
     Probit,
 )
+from .noise import Noise, group_categories, noise_floor, noise_precision
 from .posterior import Posterior, Raw
 from .predictive import (
     multinomial_probabilities,
@@ -41,13 +41,17 @@ _TINY = 1e-15
 class Link(Protocol):
     """What the draws of a task have to do with its targets."""
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether a mean of raw predictions says all that a mean of predictions does."""
+
     def likelihood(
         self, encoded: Any, target: NDArray[np.float64], weight: NDArray[np.float64]
     ) -> Likelihood:
         """What to draw, for training rows."""
 
-    def after(self, encoded: Any) -> Link:
-        """The link that has seen these training rows."""
+    def at(self, encoded: Any, weight: NDArray[np.float64]) -> Link:
+        """The link for these training rows."""
 
     def targets(
         self,
@@ -66,13 +70,15 @@ class Link(Protocol):
 class ProbitLink:
     """Two classes: the sign of a latent target."""
 
+    is_linear: ClassVar[bool] = False
+
     def likelihood(
         self, encoded: Any, target: NDArray[np.float64], weight: NDArray[np.float64]
     ) -> Likelihood:
         """What to draw, for training rows."""
         return Probit(target, weight)
 
-    def after(self, encoded: Any) -> Link:
+    def at(self, encoded: Any, weight: NDArray[np.float64]) -> Link:
         """The same."""
         return self
 
@@ -128,6 +134,7 @@ class OrdinalLink:
     """
 
     levels: NDArray[np.float64]
+    is_linear: ClassVar[bool] = False
 
     def likelihood(
         self, encoded: Any, target: NDArray[np.float64], weight: NDArray[np.float64]
@@ -135,7 +142,7 @@ class OrdinalLink:
         """What to draw, for training rows."""
         return OrdinalProbit(self.position(target), weight, len(self.levels))
 
-    def after(self, encoded: Any) -> Link:
+    def at(self, encoded: Any, weight: NDArray[np.float64]) -> Link:
         """The same."""
         return self
 
@@ -186,7 +193,7 @@ class OrdinalLink:
 
 @dataclass(frozen=True)
 class GaussianLink:
-    """Numbers with a normal noise, one for all rows or one per category of a field.
+    """Numbers with a normal noise, whose variance may belong to the categories of fields.
 
     Attributes
     ----------
@@ -196,33 +203,49 @@ class GaussianLink:
         Fields of the training rows.
     y_range : tuple of (float, float) or None
         Interval of all predictions.
-    noise_field : str or None
-        Field whose categories have a noise of their own.
-    known : ndarray of int or None
-        Categories that training rows have, 0 for unknown.
+    noise_fields : tuple of str, "auto" or None
+        Fields whose categories have a noise of their own.
+    noise_groups : dict of str to ndarray of int of shape (vocabulary_size,)
+        For training rows: groups of the categories of these fields, each with a noise.
+    noise_unseen : frozenset of str
+        Of these fields, those whose first group had no training rows: all categories were frequent.
     """
 
     loss: Any
     schema: FieldSchema
     y_range: tuple[float, float] | None = None
-    noise_field: str | None = None
-    known: NDArray[np.intp] | None = None
+    noise_fields: tuple[str, ...] | Literal["auto"] | None = None
+    noise_groups: dict[str, NDArray[np.int32]] = field(default_factory=dict)
+    noise_unseen: frozenset[str] = frozenset()
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether nothing is cut off."""
+        return self.y_range is None
 
     def likelihood(
         self, encoded: Any, target: NDArray[np.float64], weight: NDArray[np.float64]
     ) -> Likelihood:
         """What to draw, for training rows."""
-        groups = self._groups(encoded)
         y = self.loss.encode(target)
-        if groups is None:
-            return Gaussian(y, weight)
-        f = self.schema.names.index(str(self.noise_field))
-        return Gaussian(y, weight, groups, self.schema.vocabulary_sizes[f])
-
-    def after(self, encoded: Any) -> Link:
-        """The link that knows which categories have a noise."""
         groups = self._groups(encoded)
-        return replace(self, known=None if groups is None else np.unique(groups))
+        if not groups:
+            return Gaussian(y, Noise(weight))
+        sizes = {name: int(of.max()) + 1 for name, of in self.noise_groups.items()}
+        return Gaussian(y, Noise(weight, groups, sizes, floor=noise_floor(y)))
+
+    def at(self, encoded: Any, weight: NDArray[np.float64]) -> Link:
+        """The link whose categories of enough rows have a noise of their own."""
+        schema, found, unseen = self.schema, {}, set()
+        for name in self._noise_fields(encoded):
+            f = schema.names.index(name)
+            category = _categories(encoded, schema, f)
+            groups = group_categories(category, weight, schema.vocabulary_sizes[f])
+            if self.noise_fields != "auto" or groups.max() > 1:
+                found[name] = groups
+                if groups[category].all():
+                    unseen.add(name)
+        return replace(self, noise_groups=found, noise_unseen=frozenset(unseen))
 
     def targets(
         self,
@@ -233,10 +256,12 @@ class GaussianLink:
     ) -> Targets:
         """Targets with each draw's noise."""
         given = np.broadcast_to(self.loss.encode(target), (posterior.n_draws, len(target)))
-        return Targets(given, given, weight / self._noise_variance(encoded, posterior.values).T)
+        return Targets(given, given, weight / self.noise_variance(encoded, posterior.values).T)
 
     def mean(self, raw: Raw) -> NDArray[np.float64]:
         """Expected target on the scale of the loss."""
+        if self.is_linear and raw.center is not None:
+            return raw.center
         low, high = (-np.inf, np.inf) if self.y_range is None else self.y_range
         encode = self.loss.encode
         return np.clip(raw.mean[:, :, 0], encode(low), encode(high)).mean(axis=1, keepdims=True)
@@ -248,47 +273,71 @@ class GaussianLink:
         return self.loss.scale * np.sqrt(variance)
 
     def quantile(self, encoded: Any, raw: Raw, level: float) -> NDArray[np.float64]:
-        """Quantile of the target: of a mixture of one normal distribution per draw."""
+        """Quantile of the target: of a mixture of one normal distribution per draw.
+
+        Of few draws that tell the spread only, of one normal distribution.
+        """
+        if raw.center is not None:
+            center = self.loss.predict(raw.center)
+            return center + ndtri(level) * self.deviation(encoded, raw)
         mean = np.ascontiguousarray(raw.mean[:, :, 0])
         quantiles = normal_quantiles(mean, self._deviations(encoded, raw), level)
         return self.loss.predict(quantiles[:, None])
 
     def _deviations(self, encoded: Any, raw: Raw) -> NDArray[np.float64]:
         """Standard deviation of the target by each draw, (n_rows, n_draws), noise included."""
-        return np.sqrt(raw.variance[:, :, 0] + self._noise_variance(encoded, raw.values))
+        return np.sqrt(raw.variance[:, :, 0] + self.noise_variance(encoded, raw.values))
 
-    def _noise_variance(
+    def noise_variance(
         self, encoded: Any, values: dict[str, NDArray[np.float64]]
     ) -> NDArray[np.float64]:
-        """Variance of the noise of each row by each draw, (n_rows, n_draws)."""
-        noise = 1 / values["noise_precision"]  # (n_draws, n_groups)
-        groups = self._groups(encoded)
-        if groups is None:
-            return np.broadcast_to(noise[:, 0], (encoded.shape[0], len(noise)))
-        assert self.known is not None
-        known = np.isin(groups, self.known)
-        of_rows = noise[:, np.where(known, groups, 0)].T
-        of_rows[~known] = values["tau"][:, 0] * NOISE_SHAPE / (NOISE_SHAPE - 1)
-        return of_rows
+        """Variance of the noise of each row by each draw.
 
-    def _groups(self, encoded: Any) -> NDArray[np.intp] | None:
-        """Group of each row; 0 is the unknown category."""
-        if self.noise_field is None:
-            return None
+        Parameters
+        ----------
+        encoded : FieldArray of shape (n_rows, n_columns) or csr_array
+            Encoded rows.
+        values : dict of str to ndarray of shape (n_draws, ...)
+            The likelihood's part of each draw.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_draws)
+            In units of the loss.
+        """
+        groups, n_rows = self._groups(encoded), encoded.shape[0]
+        return 1 / noise_precision(values, groups, n_rows, self.noise_unseen)
+
+    def _groups(self, encoded: Any) -> dict[str, NDArray[np.intp]]:
+        """Group of each row by field; categories that fit did not know are in the first."""
+        found = {}
+        for name, groups in self.noise_groups.items():
+            category = _categories(encoded, self.schema, self.schema.names.index(name))
+            found[name] = groups[np.where(category < len(groups), category, 0)].astype(np.intp)
+        return found
+
+    def _noise_fields(self, encoded: Any) -> list[str]:
+        """Names of the fields asked for; by "auto" those of one category per row."""
         schema = self.schema
         names = list(schema.names) if isinstance(encoded, FieldArray) else []
-        if self.noise_field not in names:
-            raise ValueError(
-                f"noise_field={self.noise_field!r} is no field of X, which has {names[:20]}."
-            )
-        f = names.index(self.noise_field)
-        if schema.slots[f] > 1 or schema.kinds[f] == "numeric":
-            raise ValueError(
-                f"noise_field={self.noise_field!r} must hold one category per row; it is a "
-                f"{schema.kinds[f]} field of {schema.slots[f]} slot(s)."
-            )
-        codes = np.asarray(encoded)[:, schema.first_columns[f]]
-        return codes.astype(np.intp) + 1
+        if self.noise_fields == "auto":
+            kinds = zip(names, schema.kinds, schema.slots, strict=False)
+            return [name for name, kind, slots in kinds if kind == "categorical" and slots == 1]
+        for name in self.noise_fields or ():
+            if name not in names:
+                raise ValueError(f"noise_field={name!r} is no field of X, which has {names[:20]}.")
+            f = names.index(name)
+            if schema.slots[f] > 1 or schema.kinds[f] == "numeric":
+                raise ValueError(
+                    f"noise_field={name!r} must hold one category per row; it is a "
+                    f"{schema.kinds[f]} field of {schema.slots[f]} slot(s)."
+                )
+        return list(self.noise_fields or ())
+
+
+def _categories(encoded: Any, schema: FieldSchema, f: int) -> NDArray[np.intp]:
+    """Category of each row in a field; 0 is the unknown one."""
+    return np.asarray(encoded)[:, schema.first_columns[f]].astype(np.intp) + 1
 
 
 def make_link(task: Task, loss: Loss, schema: FieldSchema) -> Link:

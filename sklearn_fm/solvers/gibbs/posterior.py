@@ -6,8 +6,9 @@ distributions raw predictions make is told in ``predictive``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,9 +19,10 @@ from ...kernels import HAS_KERNELS
 from ...schema import FieldSchema
 from ..blocks.design import Design
 
-__all__ = ["DRAWS_MEMORY", "Draw", "Posterior", "Raw", "prior_of_index"]
+__all__ = ["DRAWS_MEMORY", "Draw", "Entries", "Posterior", "Raw", "prior_of_index", "read_entries"]
 
 DRAWS_MEMORY = 2**29  # bytes for the draws of a fit
+_FEW = 64  # draws that may stand side by side
 _PIECE_NUMBERS = 2**22  # raw predictions, or entries of rows, at a time
 
 
@@ -59,16 +61,48 @@ class Raw(NamedTuple):
         Moments given the draw: a variance is that of weights which no training row touched.
     values : dict of ndarray of shape (n_draws, ...)
         What the draws have besides weights, as in the posterior.
+    center : ndarray of shape (n_rows, n_outputs) or None
+        What the means are around, if that is known better than by these draws.
     """
 
     rows: slice
     mean: NDArray[np.float64]
     variance: NDArray[np.float64]
     values: dict[str, NDArray[np.float64]] = {}
+    center: NDArray[np.float64] | None = None
+
+    def around(self, center: NDArray[np.floating]) -> Raw:
+        """The same spread around means that are known better than by these draws.
+
+        Parameters
+        ----------
+        center : ndarray of shape (n_rows, n_outputs)
+            Means over very many draws, of which these are some.
+
+        Returns
+        -------
+        Raw
+            Means over its draws are the center.
+        """
+        deviation = self.mean - self.mean.mean(axis=1, keepdims=True)
+        exact = np.asarray(center, dtype=np.float64)
+        return self._replace(mean=deviation + exact[:, None], center=exact)
 
 
-class _Entries(NamedTuple):
-    """Entries of some rows, as `kernels.draws.read_draws` takes them."""
+class Entries(NamedTuple):
+    """Entries of some rows, as `kernels.draws.read_draws` takes them.
+
+    Attributes
+    ----------
+    starts : ndarray of int64 of shape (n_rows + 1,)
+        First entry of each row.
+    positions : ndarray of int32 of shape (n_entries,)
+        Row of a draw's tables of each entry.
+    values, linear_values : ndarray of float64 of shape (n_entries,)
+        Multipliers of vectors and of weights.
+    fields : ndarray of int32 of shape (n_entries,)
+        What does not interact within itself: a field, or a slot.
+    """
 
     starts: NDArray[np.int64]
     positions: NDArray[np.int32]
@@ -146,9 +180,20 @@ class Posterior:
         return len(self.tables)
 
     @property
+    def embedding_dim(self) -> int:
+        """Width of the vectors."""
+        return self.tables.shape[3] - 1
+
+    @property
     def n_blocks(self) -> int:
         """Number of indices that were drawn."""
         return self.tables.shape[2] - len(self.prior_names)
+
+    @property
+    def indices(self) -> NDArray[np.intp]:
+        """Indices that were drawn, (n_blocks,), in the tables' order."""
+        drawn = np.flatnonzero(self.positions < self.n_blocks)
+        return drawn[np.argsort(self.positions[drawn])]
 
     def grown(self, schema: FieldSchema) -> Posterior:
         """The same draws under a schema whose vocabularies have grown; new indices were not drawn.
@@ -171,12 +216,24 @@ class Posterior:
             positions[now : now + n_rows] = self.positions[before : before + n_rows]
         return replace(self, schema=schema, positions=positions)
 
-    def only(self, draws: slice) -> Posterior:
+    def draws(self) -> list[Draw]:
+        """The draws one by one.
+
+        Returns
+        -------
+        list of Draw
+        """
+        return [
+            Draw(table, covariance, {name: value[d] for name, value in self.values.items()})
+            for d, (table, covariance) in enumerate(zip(self.tables, self.covariances, strict=True))
+        ]
+
+    def only(self, draws: slice | NDArray[np.intp]) -> Posterior:
         """Return some of the draws.
 
         Parameters
         ----------
-        draws : slice
+        draws : slice or ndarray of int
             Which.
 
         Returns
@@ -233,19 +290,60 @@ class Posterior:
         workers = _workers(n_threads, n_rows * n_draws)
         for first in range(0, n_rows, size):
             rows = slice(first, min(first + size, n_rows))
-            some = self._entries(encoded[rows])
+            some = self.entries(encoded if size >= n_rows else encoded[rows])
             shape = (n_outputs, rows.stop - rows.start, n_draws)
             mean, variance = np.empty(shape), np.empty(shape)
             for c in range(n_outputs):
-                args = (self.tables[:, c], self.covariances[:, c], self.values["bias"][:, c])
-                _read(some, self.n_blocks, *args, mean[c], variance[c], workers, n_threads)
+                threads, biases = (workers, n_threads), self.values["bias"][:, c]
+                if HAS_KERNELS and n_draws <= _FEW:
+                    sides = self._side_by_side[c]
+                    _read_few(some, self.n_blocks, *sides, biases, mean[c], variance[c], *threads)
+                else:
+                    args = self.tables[:, c], self.covariances[:, c], biases
+                    read_entries(some, self.n_blocks, *args, mean[c], variance[c], *threads)
             yield Raw(rows, np.moveaxis(mean, 0, 2), np.moveaxis(variance, 0, 2), self.values)
 
-    def _entries(self, encoded: Any) -> _Entries:
+    @cached_property
+    def _side_by_side(self) -> list[tuple[Any, Any, Any]]:
+        """What the kernel for few draws wants of each output."""
+        found = []
+        for tables, covariances in zip(
+            np.moveaxis(self.tables, 1, 0), np.moveaxis(self.covariances, 1, 0), strict=True
+        ):
+            n_rows = tables.shape[1]
+            vectors = tables[:, :, :-1].transpose(1, 0, 2).reshape(n_rows, -1)
+            blocks = np.concatenate([vectors, tables[:, :, -1].T], axis=1)
+            of_vectors = covariances[:, :, :-1, :-1].astype(np.float64)
+            traces = np.einsum("dgac,dhac->dgh", of_vectors, of_vectors)
+            found.append((blocks, np.ascontiguousarray(covariances), traces))
+        return found
+
+    @cached_property
+    def _slots(self) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        """Field of each slot, or what else does not interact within itself; linear or not."""
+        slot_fields = np.array(self.schema.slot_fields, dtype=np.int32)
+        groups = np.arange(len(slot_fields), dtype=np.int32) if self.pair_slots else slot_fields
+        return groups, np.array(self.schema.linear)[slot_fields]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # not what is cached
+
+    def entries(self, encoded: Any) -> Entries:
+        """Where the entries of encoded rows find their blocks.
+
+        Parameters
+        ----------
+        encoded : FieldArray of shape (n_rows, n_columns) or csr_array of (n_rows, table_size)
+            Encoded rows.
+
+        Returns
+        -------
+        Entries
+        """
         n_rows = encoded.shape[0]
         if not isinstance(encoded, FieldArray):
             values = np.asarray(encoded.data, dtype=np.float64)
-            return _Entries(
+            return Entries(
                 encoded.indptr.astype(np.int64),
                 self.positions[encoded.indices],
                 values,
@@ -254,15 +352,14 @@ class Posterior:
             )
         indices, multipliers = encoded.indices_and_values()
         values = np.array(multipliers, dtype=np.float64)
-        slot_fields = np.array(self.schema.slot_fields, dtype=np.int32)
-        fields = np.arange(len(slot_fields), dtype=np.int32) if self.pair_slots else slot_fields
-        linear = values * np.array(self.schema.linear)[slot_fields]
-        return _Entries(
+        groups, has_linear = self._slots
+        linear = values if has_linear.all() else values * has_linear
+        return Entries(
             np.arange(n_rows + 1, dtype=np.int64) * indices.shape[1],
             self.positions[indices].ravel(),
             values.ravel(),
             linear.ravel(),
-            np.tile(fields, n_rows),
+            np.tile(groups, n_rows),
         )
 
 
@@ -295,36 +392,83 @@ def _workers(n_threads: int, work: int) -> Any:
     return Workers(n_threads)
 
 
-def _read(
-    entries: _Entries,
+def _read_few(
+    entries: Entries,
     n_blocks: int,
-    tables: NDArray[np.float32],
+    blocks: NDArray[np.float32],
     covariances: NDArray[np.float32],
+    traces: NDArray[np.float64],
     biases: NDArray[np.float64],
     mean: NDArray[np.float64],
     variance: NDArray[np.float64],
     workers: Any,
     n_threads: int,
 ) -> None:
-    """Write mean and variance, (n_rows, n_draws), of raw predictions."""
+    """As `read_entries`, of draws that stand side by side."""
+    from ...kernels.blocks.few_draws import read_few_draws
+
+    tables = n_blocks, blocks, covariances, traces, np.ascontiguousarray(biases)
+
+    def read(first: int, last: int) -> None:
+        read_few_draws(*entries, *tables, first, last, mean, variance)
+
+    _in_parts(read, len(mean), workers, n_threads)
+
+
+def read_entries(
+    entries: Entries,
+    n_blocks: int,
+    tables: NDArray[np.float32],
+    covariances: NDArray[np.float32],
+    biases: NDArray[np.float64],
+    mean: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    workers: Any = None,
+    n_threads: int = 1,
+) -> None:
+    """Write means and variances of raw predictions of one output.
+
+    Parameters
+    ----------
+    entries : Entries
+        Of the rows.
+    n_blocks : int
+        Rows of the tables that were drawn.
+    tables : ndarray of float32 of shape (n_draws, n_blocks + n_priors, D)
+        Blocks and the priors' means.
+    covariances : ndarray of float32 of shape (n_draws, n_priors, D, D)
+        The priors' covariances.
+    biases : ndarray of shape (n_draws,)
+        Biases.
+    mean, variance : ndarray of shape (n_rows, n_draws)
+        Receive both.
+    workers : Workers, default=None
+        Threads to share the rows out to.
+    n_threads : int, default=1
+        How many, if there are any.
+    """
     if not HAS_KERNELS:
         _read_slowly(entries, n_blocks, tables, covariances, biases, mean, variance)
         return
     from ...kernels.blocks.draws import read_draws
+
+    def read(first: int, last: int) -> None:
+        read_draws(*entries, n_blocks, tables, covariances, biases, first, last, mean, variance)
+
+    _in_parts(read, len(mean), workers, n_threads)
+
+
+def _in_parts(read: Callable[[int, int], None], n_rows: int, workers: Any, n_threads: int) -> None:
+    """Call for all rows, or for a part of them in each thread."""
     from ...kernels.threads import make_sync, run_parts
 
     n_parts = n_threads if workers is not None else 1
-    cuts = [len(mean) * part // n_parts for part in range(n_parts + 1)]
-
-    def work(part: int) -> None:
-        some = cuts[part], cuts[part + 1]
-        read_draws(*entries, n_blocks, tables, covariances, biases, *some, mean, variance)
-
-    run_parts(workers, n_parts, work, make_sync())
+    cuts = [n_rows * part // n_parts for part in range(n_parts + 1)]
+    run_parts(workers, n_parts, lambda part: read(cuts[part], cuts[part + 1]), make_sync())
 
 
 def _read_slowly(
-    entries: _Entries,
+    entries: Entries,
     n_blocks: int,
     tables: NDArray[np.float32],
     covariances: NDArray[np.float32],

@@ -27,16 +27,17 @@ from ..blocks.progress import Progress
 from ..fitted import Draws, Fitted, Outcome, fitted_module
 from ..problem import ModelSpec, Options, Problem, mean_fields
 from ..start import StartValues, check_tables
-from .chain import Chain, Run, Schedule, sample
+from .averaging import Average, Averaging
+from .chain import Chain, Schedule, sample
 from .hyperprior import FixedPrior, Hyperprior, make_hyperprior
 from .likelihoods import count_copies
 from .links import make_link
-from .posterior import Posterior
+from .posterior import Draw, Posterior
 from .refit import redraw
 from .stopping import MOST_SWEEPS, UntilSettled
 from .verdict import convergence_table, describe_end, find_complaint
 
-__all__ = ["GibbsSolver", "publish", "redraw_categories"]
+__all__ = ["GibbsSolver", "average_of", "publish", "redraw_categories"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class GibbsSolver:
             "needs an l2_linear and l2_embedding above 0, or 'auto'": 0 in l2,
         }
         refusal = find_refusal(problem, self.name, others)
-        if refusal is None and task.kind == "levels" and task.noise_field is not None:
+        if refusal is None and task.kind == "levels" and task.noise_is_named:
             return (
                 "loss='ordinal' fixes the noise of its latent targets, so it takes no noise_field."
             )
@@ -88,9 +89,8 @@ class _Sampling:
         self.past = before.draws if before is not None else None
         if self.past is not None:  # the same numbers again would couple the chain to its past
             self.generator.bit_generator.state = self.past.chain["generator"]
-        link = make_link(problem.task, self.loss, self.schema)
-        likelihood = link.likelihood(problem.rows, target, weight)
-        self.link = link.after(problem.rows)
+        self.link = make_link(problem.task, self.loss, self.schema).at(problem.rows, weight)
+        likelihood = self.link.likelihood(problem.rows, target, weight)
         first = table_of_blocks(problem, problem.rows)
         self.design = design = first.design
         tables = [
@@ -138,14 +138,15 @@ class _Sampling:
             run = sample(self.chain, schedule, self.generator)
         if run.stopped_by is not None and not run.records:
             raise run.stopped_by  # before anything was drawn
-        draws = self._collect(run)
-        history, probes, makeshift = _history(run.records), run.probes, run.makeshift
+        earlier = None
+        if goes_on and self.before is not None and past is not None and not past.chain["makeshift"]:
+            earlier = average_of(self.before)  # real draws stay, and need no makeshift one
+        needs_none = run.makeshift and earlier is not None
+        average = self._average([] if needs_none else run.draws, options.keep_draws, earlier)
+        history, probes = _history(run.records), run.probes
         burnt = run.n_burn
         if goes_on:
             assert past is not None
-            if not past.chain["makeshift"]:  # real draws stay, and need no makeshift one
-                draws = past.posterior if makeshift else past.posterior.extended(draws)
-                makeshift = False
             probes = np.concatenate([past.chain["probes"], probes])
             history["epoch"] += len(history_before)
             history = pd.concat([history_before, history], ignore_index=True)
@@ -153,11 +154,12 @@ class _Sampling:
         convergence = convergence_table(history, probes, burnt)
         self.reason += describe_end(run)
         fitted = self._fitted(
-            draws,
+            average,
             history,
             convergence=convergence,
             n_burn=burnt,
-            chain=self._state(probes, makeshift),
+            is_complete=options.keep_draws,
+            chain=self._state(probes, run.makeshift and not needs_none),
         )
         likelihood = self.chain.likelihood
         complaint = find_complaint(probes[burnt:], likelihood.values())
@@ -176,8 +178,21 @@ class _Sampling:
         thin = None if options.thin == "auto" else options.thin
         return Schedule(n_sweeps, n_burn, thin, self._on_sweep, until)
 
-    def _collect(self, run: Run) -> Posterior:
-        return Posterior.of_draws(run.draws, self.design, self.schema, pair_slots=self.pair_slots)
+    def _average(
+        self, draws: list[Draw], keep_draws: bool, before: Average | None = None
+    ) -> Average:
+        """What is left of draws, and of those before them."""
+        if before is not None and not draws:
+            return before
+
+        def collect(draws: list[Draw]) -> Posterior:
+            return Posterior.of_draws(draws, self.design, self.schema, pair_slots=self.pair_slots)
+
+        rows = self.problem.rows
+        some = Averaging(self.design, rows, collect, keep_draws=keep_draws, before=before)
+        for draw in draws:
+            some.add(draw)
+        return some.finish()
 
     def _on_sweep(self, record: dict[str, float]) -> bool:
         self.progress.show(record)
@@ -186,16 +201,16 @@ class _Sampling:
         draw = self.chain.draw()
 
         def so_far() -> Fitted:
-            now = self._collect(Run(draws=[draw]))
             nothing = convergence_table(pd.DataFrame(), np.empty((0, 0)), 0)
-            return self._fitted(now, _history([record]), convergence=nothing, n_burn=0, chain={})
+            found = {"convergence": nothing, "n_burn": 0, "is_complete": True, "chain": {}}
+            return self._fitted(self._average([draw], True), _history([record]), **found)
 
         return self.problem.on_epoch(so_far)
 
-    def _fitted(self, posterior: Posterior, history: pd.DataFrame, **found: Any) -> Fitted:
+    def _fitted(self, average: Average, history: pd.DataFrame, **found: Any) -> Fitted:
         before, problem = self.before, self.problem
         return publish(
-            posterior,
+            average,
             problem.spec,
             self.seed,
             draws={"link": self.link, **found},
@@ -225,14 +240,14 @@ class _Sampling:
 
 
 def publish(
-    posterior: Posterior, spec: ModelSpec, seed: int, *, draws: dict[str, Any], **values: Any
+    average: Average, spec: ModelSpec, seed: int, *, draws: dict[str, Any], **values: Any
 ) -> Fitted:
-    """Fitted that predicts by draws; its module has the weights of the last one.
+    """Fitted whose module is the mean of the draws.
 
     Parameters
     ----------
-    posterior : Posterior
-        Draws.
+    average : Average
+        Draws as they are kept.
     spec : ModelSpec
         Module of one output; that of several has vectors of its own for each.
     seed : int
@@ -246,14 +261,37 @@ def publish(
     -------
     Fitted
     """
-    bias = posterior.values["bias"][-1]
-    dim = posterior.tables.shape[3] - 1
-    arguments = {**spec.arguments, "embedding_dim": dim}
+    posterior, tables, bias = average.posterior, average.tables, average.bias
+    arguments = {**spec.arguments, "embedding_dim": tables.shape[2] - 1}
     spec = _wide(ModelSpec(spec.model_class, posterior.schema, len(bias), arguments))
     module = spec.build()
     StartValues(spec, bias, seed)(module)
-    write_module(module, posterior.tables[-1][:, posterior.positions], bias)
-    return fitted_module(module, spec=spec, draws=Draws(posterior, **draws), **values)
+    write_module(module, tables[:, posterior.positions].astype(np.float64), bias)
+    kept = Draws(posterior, average.mean, **draws)
+    return fitted_module(module, spec=spec, draws=kept, **values)
+
+
+def average_of(fitted: Fitted) -> Average:
+    """Draws as a fit has kept them.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        By this solver, at its end.
+
+    Returns
+    -------
+    Average
+    """
+    draws = fitted.draws
+    assert draws is not None
+    state = {name: value.cpu().numpy() for name, value in fitted.module().state_dict().items()}
+    vectors = state["embedding.weight"][draws.posterior.indices]
+    linear = state["linear.weight"][draws.posterior.indices]
+    n_blocks, n_outputs = linear.shape
+    tables = np.concatenate([vectors.reshape(n_blocks, n_outputs, -1), linear[:, :, None]], axis=2)
+    tables = np.concatenate([tables.transpose(1, 0, 2), draws.mean.priors], axis=1)
+    return Average(draws.posterior, draws.mean, tables, state["bias"].astype(np.float64))
 
 
 def _wide(spec: ModelSpec) -> ModelSpec:
@@ -305,19 +343,22 @@ def redraw_categories(
         encoded, target = encoded[repeated], target[repeated]
         weight = (weight / copies)[repeated]
     targets = draws.link.targets(posterior, encoded, target, weight)
-    posterior = redraw(posterior, encoded, field, targets, np.random.default_rng(seed))
-    drawn = np.flatnonzero(posterior.positions < posterior.n_blocks)
-    last = posterior.tables[-1, 0, posterior.positions[drawn]].astype(np.float64)
+    average = average_of(fitted)._replace(posterior=posterior)
+    average = redraw(average, encoded, field, targets, np.random.default_rng(seed))
+    posterior = average.posterior
+    drawn = posterior.indices
+    last = posterior.tables[-1, 0, : len(drawn)].astype(np.float64)
     state = {"digest": None, "schema": schema, "indices": drawn, "blocks": [last]}
     found = {
         "link": draws.link,
         "n_burn": draws.n_burn,
         "convergence": draws.convergence,
+        "is_complete": draws.is_complete,
         "chain": draws.chain | state,
     }
     names = ("task", "loss", "solver", "reason", "history", "n_epochs", "first_schema")
     values = {name: getattr(fitted, name) for name in names}
-    return publish(posterior, fitted.spec, seed, draws=found, **values)
+    return publish(average, fitted.spec, seed, draws=found, **values)
 
 
 def _make_hyperprior(options: Options, design: Design, scale: NDArray[np.float64]) -> Hyperprior:
@@ -348,6 +389,7 @@ def _digest(problem: Problem, design: Design, pair_slots: bool) -> str:
         options.hyperprior_scale,
         task.noise_field,
         task.kind,
+        options.keep_draws,
     )
     everything = arrays, problem.target, problem.weight, design.linear_values, pair_slots, settings
     return str(joblib.hash(everything))
