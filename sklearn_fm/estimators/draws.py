@@ -40,8 +40,9 @@ class WithDraws(BaseFieldEstimator):
     ----------
     history_ : DataFrame
         {inherited} "gibbs": one per sweep, with the training error of the draw (root mean squared
-        error, mean log loss, or share of wrong classes where there are three or more), the overall
-        precision of the noise and the scale of each vocabulary's embeddings.
+        error, mean log loss, or share of wrong classes where there are three or more; of 4,096 rows
+        evenly spread if there are more), the overall precision of the noise and the scale of each
+        vocabulary's embeddings.
     n_epochs_ : int
         {inherited} Sweeps for "als" and "gibbs".
     module_ : torch.nn.Module
