@@ -378,8 +378,8 @@ class DrawsRegressor(WithDraws, FieldRegressor):
 
 
 def _cut(y: Any, fitted: Learned) -> Any:
-    """Predictions within the range; a sigmoid keeps those of other solvers there."""
+    """Predictions within the range, where no sigmoid keeps them there."""
     y_range = fitted.coding.task.y_range
-    if y_range is None or fitted.model.solver not in ("als", "gibbs"):
+    if y_range is None or getattr(fitted.model.loss, "y_range", None) is not None:
         return y
     return np.clip(y, *y_range)

@@ -99,6 +99,8 @@ class Fitted:
         Epochs behind the weights.
     first_schema : FieldSchema
         The fields before any vocabulary grew.
+    chosen : dict
+        Arguments of the module as the user gave them; a mean over draws has another width.
     priors : dict of float
         Precisions where "auto" found some, by name.
     seen_weight : float
@@ -120,6 +122,7 @@ class Fitted:
     history: pd.DataFrame
     n_epochs: int
     first_schema: FieldSchema
+    chosen: dict[str, Any]
     priors: dict[str, float] = field(default_factory=dict)
     seen_weight: float = 0.0
     state: dict[str, Any] | None = None
