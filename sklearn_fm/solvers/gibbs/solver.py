@@ -356,7 +356,7 @@ def redraw_categories(
         "is_complete": draws.is_complete,
         "chain": draws.chain | state,
     }
-    names = ("task", "loss", "solver", "reason", "history", "n_epochs", "first_schema")
+    names = ("task", "loss", "solver", "reason", "history", "n_epochs", "first_schema", "blend")
     values = {name: getattr(fitted, name) for name in names}
     return publish(average, fitted.spec, seed, draws=found, **values)
 
