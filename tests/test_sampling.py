@@ -510,7 +510,7 @@ def test_warm_starts_draw_new_numbers():
         before = model.posterior_.n_draws
         model.fit(X, raw)
         runs.append(model.posterior_.values["noise_precision"][before:, 0])
-    assert abs(np.corrcoef(*runs)[0, 1]) < 0.6
+    assert abs(np.corrcoef(*np.diff(runs))[0, 1]) < 0.6  # of steps: runs may drift alike
     again = FMRegressor(**QUICK, warm_start=True, keep_draws=True)
     for _ in range(3):
         again.fit(X, raw)

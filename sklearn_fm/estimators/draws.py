@@ -40,7 +40,7 @@ class WithDraws(BaseFieldEstimator):
     ----------
     history_ : DataFrame
         {inherited} "gibbs": one per sweep, with the training error of the draw (root mean squared
-        error, mean log loss, or share of wrong classes where there are three or more), the mean
+        error, mean log loss, or share of wrong classes where there are three or more), the overall
         precision of the noise and the scale of each vocabulary's embeddings.
     n_epochs_ : int
         {inherited} Sweeps for "als" and "gibbs".
@@ -55,6 +55,10 @@ class WithDraws(BaseFieldEstimator):
         square ``error`` of its raw predictions, for up to 4,096 training rows against the mean over
         all draws, in standard deviations of the noise (1 for classes and levels). The width is the
         least of 16, 32, 48, 64, 96 and 128 whose error is at most .02, else 128.
+    linear_std_ : ndarray of shape (table_size, n_outputs) or None
+        Standard deviations in the posterior of the weights of the linear term, whose means
+        `module_` has; of what training did not see, that of any such category. By name:
+        `sklearn_fm.inspection.linear_weights`.
     n_burn_ : int
         First sweeps that predictions leave out; 0 for other solvers.
     convergence_ : DataFrame or None
@@ -80,6 +84,13 @@ class WithDraws(BaseFieldEstimator):
         mean = draws.mean
         found = {"n_draws": mean.n_draws, "n_kept": draws.posterior.n_draws, "width": mean.width}
         return pd.Series({**found, "error": mean.error}, dtype=object)
+
+    @property
+    def linear_std_(self) -> NDArray[np.float32] | None:
+        """Standard deviations of the weights of the linear term."""
+        check_is_fitted(self)
+        draws = self._fitted.model.draws
+        return None if draws is None else draws.linear_deviations()
 
     @property
     def n_burn_(self) -> int:
@@ -303,8 +314,9 @@ class DrawsRegressor(WithDraws, FieldRegressor):
         Returns
         -------
         ndarray of shape (n_rows, 2)
-            Lower and upper ends: quantiles of the predictive distribution, a mixture of one normal
-            distribution per draw; levels with loss "ordinal".
+            Lower and upper ends: quantiles of the predictive distribution, which is normal, or a
+            mixture of one normal distribution per draw with ``keep_draws=True``; levels with loss
+            "ordinal".
 
         Raises
         ------

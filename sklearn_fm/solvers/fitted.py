@@ -64,6 +64,16 @@ class Draws:
     convergence: pd.DataFrame
     chain: dict[str, Any]
 
+    def linear_deviations(self) -> NDArray[np.float32]:
+        """Standard deviations of the linear term's weights, (table_size, n_outputs).
+
+        Of what was not seen, the prior's own variance goes into them.
+        """
+        posterior, square = self.posterior, self.mean.deviations**2
+        n_blocks = posterior.n_blocks
+        square[:, n_blocks:] += posterior.covariances[:, :, :, -1, -1].mean(axis=0)
+        return np.sqrt(square[:, posterior.positions].T)
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -228,7 +238,7 @@ class Fitted:
         """
         assert self.draws is not None
         for raw in self.draws.posterior.raw(encoded, n_threads):
-            part = encoded[raw.rows]
+            part = encoded if len(raw.mean) == encoded.shape[0] else encoded[raw.rows]
             if not self.draws.is_complete:
                 raw = raw.around(predict_encoded(self.module(find_device), part, n_threads))
             yield part, raw

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
 from scipy.special import digamma, gammaln
 
 from sklearn_fm.solvers.gibbs.convergence import effective_size
@@ -10,7 +11,6 @@ from sklearn_fm.solvers.gibbs.noise import (
     Noise,
     draw_by_slice,
     group_categories,
-    mean_noise,
     noise_floor,
     noise_precision,
 )
@@ -33,6 +33,14 @@ def test_slices_leave_a_density_as_it_is():
         moments = np.column_stack([uniform, uniform**2, (uniform - 0.5) ** 2])
         error = moments.std(axis=0) / np.sqrt(effective_size(moments))
         assert (np.abs(moments.mean(axis=0) - [1 / 2, 1 / 3, 1 / 12]) < 4 * error).all()
+
+
+def test_slices_end_where_there_is_no_density():
+    """Infinite residuals kept them searching for ever; now the chain can say what is wrong."""
+    noise = Noise(np.ones(4), {"user": np.array([0, 0, 1, 1])}, {"user": 2})
+    with np.errstate(invalid="ignore"):
+        for _ in range(3):
+            noise.draw(np.array([1.0, np.inf, 1.0, np.nan]), np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.5])
@@ -173,9 +181,23 @@ def test_precisions_of_new_rows():
     values = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     assert_allclose(noise_precision(values, groups, 4), np.transpose(precisions))
     assert noise_precision(values, {}, 4).shape == (4, 5)
-    means = noise_precision(mean_noise(values), {"user": groups["user"]}, 4)
-    of_user = (1 / values["noise_factor_user"]).mean(axis=0)[groups["user"]]
-    assert_allclose(1 / means[:, 0], (1 / values["noise_precision"]).mean() * of_user)
+
+
+def test_the_noise_of_unseen_categories_is_spread_over_few_draws():
+    """Eight draws have its variance, and nearly its quantiles, at all."""
+    values = {
+        "noise_precision": np.full((8, 1), 2.0),
+        "noise_shape_user": np.full((8, 1), 3.0),
+        "noise_factor_user": np.ones((8, 2)),
+    }
+    groups = {"user": np.array([0, 1])}
+    new, known = noise_precision(values, groups, 2, frozenset({"user"}))
+    assert_array_equal(known, np.full(8, 2.0))
+    assert (1 / new).mean() == pytest.approx(3 / 2 / 2)
+    quantiles = stats.gamma(3, scale=1 / 3).ppf((np.arange(8) + 0.5) / 8)
+    assert_allclose(np.sort(new) / 2, quantiles, rtol=0.1)
+    assert not np.array_equal(np.sort(new), new)
+    assert_array_equal(noise_precision(values, groups, 2)[0], known)
 
 
 def test_values_are_taken_over():

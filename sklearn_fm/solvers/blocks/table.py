@@ -248,7 +248,7 @@ class CompiledBlockTable:
             pooled=np.array([g.meeting == POOLED for g in design.groups], dtype=bool),
             chunks=chunks,
         )
-        self._noise = np.empty((0, embedding_dim + 1 + self.few), dtype=np.float32)
+        self._noise = np.empty(0, dtype=np.float32)
 
     def _lines(self, n: int, width: int) -> NDArray[np.floating]:
         """Zeros, (n, width), that begin with a cache line."""
@@ -338,9 +338,19 @@ class CompiledBlockTable:
 
     def draw_noise(self, rng: np.random.Generator) -> NDArray[np.floating]:
         """Standard normal numbers for an update."""
-        shape = (self.design.n_blocks, self.embedding_dim + 1 + self.few)
-        self._noise = rng.standard_normal(shape, dtype=np.float32)
-        return self._noise
+        from ...kernels.blocks.normals import CHUNK, fill_normals
+
+        n, width = self.design.n_blocks, self.embedding_dim + 1 + self.few
+        if not len(self._noise):
+            self._noise = np.empty(n * width + -n * width % 16, dtype=np.float32)
+        key, numbers = int(rng.integers(2**62)), self._noise
+        n_chunks = -(-len(numbers) // CHUNK)
+
+        def work(run: int, part: int) -> None:
+            fill_normals(key, 16 * run, min(16 * run + 16, n_chunks), numbers)
+
+        self._for_chunks(-(-n_chunks // 16), work)
+        return numbers[: n * width].reshape(n, width)
 
     def _placed(self, numbers: NDArray[Any], width: int) -> NDArray[np.floating]:
         """Numbers of blocks in the last axis, in the kernels' places and type."""
@@ -399,7 +409,8 @@ class CompiledBlockTable:
         layout, k = self.layout, self.embedding_dim
         priors, together = self._priors(precision, shift), self._steps(steps)
         few = self.few if len(priors.mean) else 0
-        noise = self._noise[:0] if noise is None else noise.astype(np.float32, copy=False)
+        noise = np.empty((0, 0)) if noise is None else noise
+        noise = noise.astype(np.float32, copy=False)
         sync, n_parts = make_sync(), len(self._wide)
 
         def work(part: int) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtr, ndtri, ndtri_exp
 
+from ...kernels import HAS_KERNELS
 from ..blocks.table import BlockTable
 from .noise import Noise
 
@@ -29,6 +30,7 @@ __all__ = [
 
 _BIAS_PRECISION = 0.01  # of the bias, around 0
 _MAX_COPIES = 100
+_FARTHEST = 1e3  # that a latent target may be from its mean
 
 
 class Likelihood(Protocol):
@@ -236,7 +238,7 @@ class Probit(_Latent):
         raw = self.raw(block_tables)
         mean, sign = self.unit * raw[self.of, 0], self.sign[self.of]
         margin = sign * mean
-        apart = -_lower_tail(rng.random(len(mean)), margin)
+        apart = -_draw_below(margin, rng)
         self._take(0, (mean + sign * apart) / self.unit)
         self._set(block_tables, raw, self.weight, rng)
 
@@ -290,9 +292,9 @@ class MultinomialProbit(_Latent):
         others = z.copy()
         others[rows, label] = -np.inf
         own = mean[rows, label]
-        own = own - _lower_tail(rng.random(len(rows)), own - others.max(axis=1))
+        own = own - _draw_below(own - others.max(axis=1), rng)
         for c in range(z.shape[1]):
-            drawn = mean[:, c] + _lower_tail(rng.random(len(rows)), own - mean[:, c])
+            drawn = mean[:, c] + _draw_below(own - mean[:, c], rng)
             z[:, c] = np.where(label == c, own, drawn)
             self._take(c, z[:, c] / self.unit)
         self._set(block_tables, raw, self.weight, rng)
@@ -442,6 +444,17 @@ def between(
     return np.where(flip, -z, z)
 
 
+def _draw_below(limit: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw standard normal numbers below limits, (n,)."""
+    if not HAS_KERNELS:
+        return _lower_tail(rng.random(len(limit)), limit)
+    from ...kernels.blocks.normals import fill_above
+
+    drawn = np.empty(len(limit))
+    fill_above(int(rng.integers(2**62)), -limit, drawn)
+    return np.maximum(-drawn, -_FARTHEST)
+
+
 def _lower_tail(u: NDArray[np.float64], limit: NDArray[np.float64]) -> NDArray[np.float64]:
     """Quantile u of a standard normal number that is below a limit, (n,)."""
     drawn = ndtri(u * ndtr(limit))
@@ -449,4 +462,4 @@ def _lower_tail(u: NDArray[np.float64], limit: NDArray[np.float64]) -> NDArray[n
     if far.any():
         with np.errstate(divide="ignore"):
             drawn[far] = ndtri_exp(np.log(np.maximum(u[far], 1e-300)) + log_ndtr(limit[far]))
-    return np.maximum(drawn, -1e3)
+    return np.maximum(drawn, -_FARTHEST)

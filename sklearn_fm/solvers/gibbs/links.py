@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logit
+from scipy.special import logit, ndtri
 
 from ...data.array import FieldArray
 from ...schema import FieldSchema
@@ -207,6 +207,8 @@ class GaussianLink:
         Fields whose categories have a noise of their own.
     noise_groups : dict of str to ndarray of int of shape (vocabulary_size,)
         For training rows: groups of the categories of these fields, each with a noise.
+    noise_unseen : frozenset of str
+        Of these fields, those whose first group had no training rows: all categories were frequent.
     """
 
     loss: Any
@@ -214,6 +216,7 @@ class GaussianLink:
     y_range: tuple[float, float] | None = None
     noise_fields: tuple[str, ...] | Literal["auto"] | None = None
     noise_groups: dict[str, NDArray[np.int32]] = field(default_factory=dict)
+    noise_unseen: frozenset[str] = frozenset()
 
     @property
     def is_linear(self) -> bool:
@@ -233,14 +236,16 @@ class GaussianLink:
 
     def at(self, encoded: Any, weight: NDArray[np.float64]) -> Link:
         """The link whose categories of enough rows have a noise of their own."""
-        schema, found = self.schema, {}
+        schema, found, unseen = self.schema, {}, set()
         for name in self._noise_fields(encoded):
             f = schema.names.index(name)
             category = _categories(encoded, schema, f)
             groups = group_categories(category, weight, schema.vocabulary_sizes[f])
             if self.noise_fields != "auto" or groups.max() > 1:
                 found[name] = groups
-        return replace(self, noise_groups=found)
+                if groups[category].all():
+                    unseen.add(name)
+        return replace(self, noise_groups=found, noise_unseen=frozenset(unseen))
 
     def targets(
         self,
@@ -268,7 +273,13 @@ class GaussianLink:
         return self.loss.scale * np.sqrt(variance)
 
     def quantile(self, encoded: Any, raw: Raw, level: float) -> NDArray[np.float64]:
-        """Quantile of the target: of a mixture of one normal distribution per draw."""
+        """Quantile of the target: of a mixture of one normal distribution per draw.
+
+        Of few draws that tell the spread only, of one normal distribution.
+        """
+        if raw.center is not None:
+            center = self.loss.predict(raw.center)
+            return center + ndtri(level) * self.deviation(encoded, raw)
         mean = np.ascontiguousarray(raw.mean[:, :, 0])
         quantiles = normal_quantiles(mean, self._deviations(encoded, raw), level)
         return self.loss.predict(quantiles[:, None])
@@ -280,7 +291,7 @@ class GaussianLink:
     def noise_variance(
         self, encoded: Any, values: dict[str, NDArray[np.float64]]
     ) -> NDArray[np.float64]:
-        """Variance of the noise of each row by each draw, or by means of draws (`mean_noise`).
+        """Variance of the noise of each row by each draw.
 
         Parameters
         ----------
@@ -294,7 +305,8 @@ class GaussianLink:
         ndarray of shape (n_rows, n_draws)
             In units of the loss.
         """
-        return 1 / noise_precision(values, self._groups(encoded), encoded.shape[0])
+        groups, n_rows = self._groups(encoded), encoded.shape[0]
+        return 1 / noise_precision(values, groups, n_rows, self.noise_unseen)
 
     def _groups(self, encoded: Any) -> dict[str, NDArray[np.intp]]:
         """Group of each row by field; categories that fit did not know are in the first."""

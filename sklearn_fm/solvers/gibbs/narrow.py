@@ -65,8 +65,9 @@ class Narrow:
         ndarray of float32 of shape (n_rows, R)
             R is at most that of all that was added.
         """
-        if self._parts:
+        if self._n_waiting:
             self._merge()
+        if self._parts:
             return self._parts[0] / self._root
         return np.zeros((len(self._root), 0), dtype=np.float32)
 

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
+from scipy.special import gammaincinv, gammaln
 
 __all__ = [
     "Noise",
     "draw_by_slice",
     "group_categories",
-    "mean_noise",
     "noise_floor",
     "noise_precision",
 ]
@@ -26,6 +25,7 @@ _FACTOR, _SHAPE = "noise_factor_", "noise_shape_"
 _ENDS = math.log(2.0), math.log(1e5)  # of shapes; the largest is one precision for all
 _FIRST_SHAPE = 4.0
 _WIDTH = 0.5  # of a slice, in logarithms
+_GOLDEN = (math.sqrt(5) - 1) / 2
 _LEAST_ROWS = 20.0  # of a category that has a noise of its own
 _ROUNDED = 1 / 48, 1e-4, 0.02  # share of a squared step, and least and most of the variance
 
@@ -246,7 +246,10 @@ def group_categories(
 
 
 def noise_precision(
-    values: Mapping[str, NDArray[np.float64]], groups: Mapping[str, NDArray[np.intp]], n_rows: int
+    values: Mapping[str, NDArray[np.float64]],
+    groups: Mapping[str, NDArray[np.intp]],
+    n_rows: int,
+    unseen: frozenset[str] = frozenset(),
 ) -> NDArray[np.float64]:
     """Precision of the noise of rows by each draw.
 
@@ -258,6 +261,9 @@ def noise_precision(
         Group of each row by the name of the field.
     n_rows : int
         Number of rows.
+    unseen : frozenset of str, default=frozenset()
+        Fields whose first group had no rows. The draws of its factor, which may be few, give way to
+        quantiles of its distribution.
 
     Returns
     -------
@@ -266,29 +272,24 @@ def noise_precision(
     of_draws = values["noise_precision"][:, 0]
     precision: NDArray[Any] = np.broadcast_to(of_draws, (n_rows, len(of_draws)))
     for name, group in groups.items():
-        precision = precision * values[_FACTOR + name].T[group]
+        factors = values[_FACTOR + name]
+        if name in unseen:
+            factors = factors.copy()
+            factors[:, 0] = _spread_out(values[_SHAPE + name][:, 0])
+        precision = precision * factors.T[group]
     return precision
 
 
-def mean_noise(
-    values: Mapping[str, NDArray[np.float64]],
-) -> dict[str, NDArray[np.float64]]:
-    """Values of a single draw that has about the mean noise variance of all of them.
+def _spread_out(shapes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Quantiles of gamma distributions of mean 1, one of each, evenly and in no order.
 
-    Factors of fields are averaged one by one, as if draws of one had nothing to do with another's.
-
-    Parameters
-    ----------
-    values : mapping of str to ndarray of shape (n_draws, ...)
-        What `Noise.values` gave, by draw.
-
-    Returns
-    -------
-    dict of str to ndarray of shape (1, ...)
-        For `noise_precision`.
+    The mean of their inverses is that of the distributions.
     """
-    names = [name for name in values if name == "noise_precision" or name.startswith(_FACTOR)]
-    return {name: 1 / (1 / values[name]).mean(axis=0, keepdims=True) for name in names}
+    n = len(shapes)
+    order = np.argsort(np.argsort(np.arange(n) * _GOLDEN % 1))
+    factors = gammaincinv(shapes, (order + 0.5) / n) / shapes
+    expected = (shapes / (shapes - 1)).mean()
+    return np.asarray(factors * (1 / factors).mean() / expected)
 
 
 def draw_by_slice(
@@ -317,12 +318,15 @@ def draw_by_slice(
     Returns
     -------
     float
+        The number before where its density is none, as in a chain that has diverged.
 
     References
     ----------
     Neal (2003), Slice sampling, Annals of Statistics 31(3), figures 3 and 5.
     """
     level = log_density(x) - rng.exponential()
+    if not math.isfinite(level):
+        return x
     low = x - width * rng.random()
     high = min(low + width, ends[1])
     low = max(low, ends[0])
@@ -332,6 +336,6 @@ def draw_by_slice(
         high = min(high + width, ends[1])
     while True:
         drawn = low + (high - low) * rng.random()
-        if log_density(drawn) > level:
+        if log_density(drawn) >= level:  # as it is at x, to rounding
             return drawn
         low, high = (drawn, high) if drawn < x else (low, drawn)

@@ -6,8 +6,9 @@ distributions raw predictions make is told in ``predictive``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..blocks.design import Design
 __all__ = ["DRAWS_MEMORY", "Draw", "Entries", "Posterior", "Raw", "prior_of_index", "read_entries"]
 
 DRAWS_MEMORY = 2**29  # bytes for the draws of a fit
+_FEW = 64  # draws that may stand side by side
 _PIECE_NUMBERS = 2**22  # raw predictions, or entries of rows, at a time
 
 
@@ -288,13 +290,43 @@ class Posterior:
         workers = _workers(n_threads, n_rows * n_draws)
         for first in range(0, n_rows, size):
             rows = slice(first, min(first + size, n_rows))
-            some = self.entries(encoded[rows])
+            some = self.entries(encoded if size >= n_rows else encoded[rows])
             shape = (n_outputs, rows.stop - rows.start, n_draws)
             mean, variance = np.empty(shape), np.empty(shape)
             for c in range(n_outputs):
-                args = (self.tables[:, c], self.covariances[:, c], self.values["bias"][:, c])
-                read_entries(some, self.n_blocks, *args, mean[c], variance[c], workers, n_threads)
+                threads, biases = (workers, n_threads), self.values["bias"][:, c]
+                if HAS_KERNELS and n_draws <= _FEW:
+                    sides = self._side_by_side[c]
+                    _read_few(some, self.n_blocks, *sides, biases, mean[c], variance[c], *threads)
+                else:
+                    args = self.tables[:, c], self.covariances[:, c], biases
+                    read_entries(some, self.n_blocks, *args, mean[c], variance[c], *threads)
             yield Raw(rows, np.moveaxis(mean, 0, 2), np.moveaxis(variance, 0, 2), self.values)
+
+    @cached_property
+    def _side_by_side(self) -> list[tuple[Any, Any, Any]]:
+        """What the kernel for few draws wants of each output."""
+        found = []
+        for tables, covariances in zip(
+            np.moveaxis(self.tables, 1, 0), np.moveaxis(self.covariances, 1, 0), strict=True
+        ):
+            n_rows = tables.shape[1]
+            vectors = tables[:, :, :-1].transpose(1, 0, 2).reshape(n_rows, -1)
+            blocks = np.concatenate([vectors, tables[:, :, -1].T], axis=1)
+            of_vectors = covariances[:, :, :-1, :-1].astype(np.float64)
+            traces = np.einsum("dgac,dhac->dgh", of_vectors, of_vectors)
+            found.append((blocks, np.ascontiguousarray(covariances), traces))
+        return found
+
+    @cached_property
+    def _slots(self) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        """Field of each slot, or what else does not interact within itself; linear or not."""
+        slot_fields = np.array(self.schema.slot_fields, dtype=np.int32)
+        groups = np.arange(len(slot_fields), dtype=np.int32) if self.pair_slots else slot_fields
+        return groups, np.array(self.schema.linear)[slot_fields]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # not what is cached
 
     def entries(self, encoded: Any) -> Entries:
         """Where the entries of encoded rows find their blocks.
@@ -320,15 +352,14 @@ class Posterior:
             )
         indices, multipliers = encoded.indices_and_values()
         values = np.array(multipliers, dtype=np.float64)
-        slot_fields = np.array(self.schema.slot_fields, dtype=np.int32)
-        fields = np.arange(len(slot_fields), dtype=np.int32) if self.pair_slots else slot_fields
-        linear = values * np.array(self.schema.linear)[slot_fields]
+        groups, has_linear = self._slots
+        linear = values if has_linear.all() else values * has_linear
         return Entries(
             np.arange(n_rows + 1, dtype=np.int64) * indices.shape[1],
             self.positions[indices].ravel(),
             values.ravel(),
             linear.ravel(),
-            np.tile(fields, n_rows),
+            np.tile(groups, n_rows),
         )
 
 
@@ -359,6 +390,29 @@ def _workers(n_threads: int, work: int) -> Any:
     from ...kernels.threads import Workers
 
     return Workers(n_threads)
+
+
+def _read_few(
+    entries: Entries,
+    n_blocks: int,
+    blocks: NDArray[np.float32],
+    covariances: NDArray[np.float32],
+    traces: NDArray[np.float64],
+    biases: NDArray[np.float64],
+    mean: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    workers: Any,
+    n_threads: int,
+) -> None:
+    """As `read_entries`, of draws that stand side by side."""
+    from ...kernels.blocks.few_draws import read_few_draws
+
+    tables = n_blocks, blocks, covariances, traces, np.ascontiguousarray(biases)
+
+    def read(first: int, last: int) -> None:
+        read_few_draws(*entries, *tables, first, last, mean, variance)
+
+    _in_parts(read, len(mean), workers, n_threads)
 
 
 def read_entries(
@@ -397,16 +451,20 @@ def read_entries(
         _read_slowly(entries, n_blocks, tables, covariances, biases, mean, variance)
         return
     from ...kernels.blocks.draws import read_draws
+
+    def read(first: int, last: int) -> None:
+        read_draws(*entries, n_blocks, tables, covariances, biases, first, last, mean, variance)
+
+    _in_parts(read, len(mean), workers, n_threads)
+
+
+def _in_parts(read: Callable[[int, int], None], n_rows: int, workers: Any, n_threads: int) -> None:
+    """Call for all rows, or for a part of them in each thread."""
     from ...kernels.threads import make_sync, run_parts
 
     n_parts = n_threads if workers is not None else 1
-    cuts = [len(mean) * part // n_parts for part in range(n_parts + 1)]
-
-    def work(part: int) -> None:
-        some = cuts[part], cuts[part + 1]
-        read_draws(*entries, n_blocks, tables, covariances, biases, *some, mean, variance)
-
-    run_parts(workers, n_parts, work, make_sync())
+    cuts = [n_rows * part // n_parts for part in range(n_parts + 1)]
+    run_parts(workers, n_parts, lambda part: read(cuts[part], cuts[part + 1]), make_sync())
 
 
 def _read_slowly(
