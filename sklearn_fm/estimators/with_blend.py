@@ -37,9 +37,9 @@ class BlendParameters(BlockParameters):
         "gibbs" fits two models, each with its own embeddings, and adds their raw predictions up: a
         factorization machine by draws from the posterior, as FMClassifier and FMRegressor have it,
         and this model as by "adagrad". Their weights are those of least loss on rows held out
-        (`validation_fraction`, or `X_val`); the second is left out if the loss that it saves is not
-        above its standard error, or if `early_stopping` "auto" holds no rows out as there
-        are less than 1,000. Then both are fitted to all rows, unless `refit` is False. It takes
+        (`validation_fraction`, or `X_val`); the second is left out if the loss that it saves there
+        is not twice its standard error, or if `early_stopping` "auto" holds no rows out as
+        there are less than 1,000. Then both are fitted to all rows, unless `refit` is False. It takes
         minutes, and needs neither a learning rate nor penalties.
     """
 

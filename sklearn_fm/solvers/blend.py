@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Blend", "as_raw", "find_blend"]
 
 _FOLDS = 5
+_STANDARD_ERRORS = 2  # one is not enough: the deep model's best epoch was picked on the same rows
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Blend:
         )
         if self.of_deep:
             return f"{found}, at weights {self.of_draws:.2f} (draws) and {self.of_deep:.2f} (deep)"
-        return f"{found}, no more than its standard error, so it is left out"
+        return f"{found}, no more than two standard errors, so it is left out"
 
 
 def as_raw(deep: Fitted, raw: NDArray[np.floating], loss: Loss) -> NDArray[np.float64]:
@@ -126,7 +127,7 @@ def find_blend(
 ) -> Blend:
     """Weights of two predictions by the loss on rows held out.
 
-    The deep model has a weight if it lowers the mean loss by more than that mean's standard
+    The deep model has a weight if it lowers the mean loss by more than twice that mean's standard
     error, both by weights found on other rows (five folds of them). What it is compared to are
     draws with the best weight that they can have alone, so a gain that a mere change of the
     predictions' spread brings is none of the deep model's.
@@ -164,7 +165,7 @@ def find_blend(
     gain = float(weight @ lower)
     error = math.sqrt(np.square(weight * (lower - gain)).sum())
     weights = np.array([1.0, 0.0])
-    if gain > error:
+    if gain > _STANDARD_ERRORS * error:
         best = _best_weights(parts, base, target, weight, loss)
         weights = best if best[1] > 0 else weights
     return Blend(float(weights[0]), float(weights[1]), base, gain, error, n_rows)
