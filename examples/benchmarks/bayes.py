@@ -259,6 +259,7 @@ SETS: dict[str, tuple[Callable[[Path, int], Iterator[Split]], list[str]]] = {
 
 def compare(options: argparse.Namespace) -> None:
     """Print scores and seconds of every contestant on every set."""
+    ours = OURS | NOISE | DEEP
     for name in options.sets:
         split, peers = SETS[name]
         entrants = OURS | (NOISE if name in NOISY else {}) | (DEEP if name in CLICKED else {})
@@ -272,9 +273,7 @@ def compare(options: argparse.Namespace) -> None:
         print("|---|---|---|---|---|")
         for label, make in entrants.items():
             scores, fits, predicts = [], [], []
-            for seed in range(
-                options.seeds if label in OURS | NOISE | DEEP else options.peer_seeds
-            ):
+            for seed in range(options.seeds if label in ours else options.peer_seeds):
                 for X, y, X_test, y_test in split(options.data, seed):
                     started = time.perf_counter()
                     model = make(seed).fit(X, y)

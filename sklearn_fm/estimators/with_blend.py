@@ -39,8 +39,8 @@ class BlendParameters(BlockParameters):
         and this model as by "adagrad". Their weights are those of least loss on rows held out
         (`validation_fraction`, or `X_val`); the second is left out if the loss that it saves there
         is not twice its standard error, or if `early_stopping` "auto" holds no rows out as
-        there are less than 1,000. Then both are fitted to all rows, unless `refit` is False. It takes
-        minutes, and needs neither a learning rate nor penalties.
+        there are less than 1,000. Then both are fitted to all rows, unless `refit` is False.
+        It takes minutes, and needs neither a learning rate nor penalties.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

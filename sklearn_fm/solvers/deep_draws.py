@@ -59,7 +59,7 @@ class DeepDrawsSolver:
             )
         if problem.watch is not None and isinstance(problem.watch.rows, FieldFolder):
             return "solver='gibbs' needs an eval_set that fits into memory."
-        return _DRAWS.refuses(_of_draws(problem)) or _DEEP.refuses(_of_deep(problem))
+        return _DRAWS.refuses(_of_draws(problem)) or _DEEP.refuses(problem)
 
     def fit(self, problem: Problem, before: Fitted | None = None, reason: str = "") -> Outcome:
         """As `Solver.fit`."""
@@ -138,7 +138,8 @@ class _Fit:
                 return searched.stopped_by
             found = searched.fitted
             history.append(_in_phase(found, "search (draws)"))
-        outcome = _DEEP.fit(_of_deep(of_part))
+        seed = int(problem.rng.randint(2**31 - 1))  # of both fits: from one start
+        outcome = _DEEP.fit(_of_deep(of_part, seed))
         deep, stopped_by = outcome.fitted, outcome.stopped_by
         history.append(_in_phase(deep, "search (deep)"))
         loss, n_threads = found.loss, problem.n_threads
@@ -160,7 +161,7 @@ class _Fit:
         self.so_far = _together(drawn, replace(blend, deep=_bare(deep)), rest)
         if stopped_by is not None or not self.refits or problem.watch is not None:
             return stopped_by
-        again = replace(_of_deep(problem), on_epoch=None, path=outcome.path)
+        again = replace(_of_deep(problem, seed), on_epoch=None, path=outcome.path)
         again = replace(again, options=replace(again.options, early_stopping=False))
         outcome = _DEEP.fit(again)
         if outcome.stopped_by is None:
@@ -186,9 +187,10 @@ def _of_draws(problem: Problem) -> Problem:
     )
 
 
-def _of_deep(problem: Problem) -> Problem:
+def _of_deep(problem: Problem, seed: int) -> Problem:
     """The problem of the whole model by gradients."""
-    return replace(problem, options=replace(problem.options, solver="auto"))
+    options = replace(problem.options, solver="auto")  # by which dense layers have Adam
+    return replace(problem, options=options, rng=np.random.RandomState(seed))
 
 
 def _together(drawn: Fitted, blend: Blend, rest: pd.DataFrame) -> Fitted:
