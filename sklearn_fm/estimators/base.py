@@ -298,7 +298,8 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
             problem = self._make_problem(rows, before, watch, one_pass=one_pass, on_epoch=on_epoch)
             start = None if before is None else before.model
             solver, reason = choose(problem, start)
-            fitted, stopped_by, warning = solver.fit(problem, start, reason)
+            outcome = solver.fit(problem, start, reason)
+            fitted, stopped_by, warning = outcome.fitted, outcome.stopped_by, outcome.warning
             cause = ""
             if isinstance(stopped_by, DivergenceError):
                 cause = _divergence_cause(problem, fitted)

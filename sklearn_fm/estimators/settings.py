@@ -290,11 +290,11 @@ class BlockParameters:
         "gibbs" averages over the draw of every so many sweeps; "auto" for all that would fit into
         512 MB, ten at least. A draw takes 4 bytes per weight.
     keep_draws : bool
-        Whether "gibbs" keeps all of these draws. By default `module_` becomes one machine
-        that says what they say on average, and `posterior_` has some 8 to 32 of them, which tell
-        how sure that is: predictions come within a stated error (see `compression_`), quicker
-        and from a hundredth of the memory. With all draws, predictions are by each of them, and
-        `module_` is their mean all the same.
+        Whether "gibbs" keeps all of these draws. By default `module_` becomes one machine that says
+        what they say on average, within an error that `compression_` tells, and `posterior_` has
+        some of them, 8 to 32, which tell how sure that is: predictions are quicker, and pickles
+        smaller. With all draws, predictions are by each of them, and `module_` is their mean
+        all the same. A warm start goes on with the draws before if this is as it was.
     hyperprior : {"half-t", "wishart"}
         What "gibbs" takes for the distribution of the embeddings and weights of a vocabulary
         when `l2_linear` and `l2_embedding` are "auto": normal, its mean and covariance drawn

@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 from .als import ALSSolver
+from .deep_draws import DeepDrawsSolver
 from .fitted import Fitted
 from .gibbs.solver import GibbsSolver
 from .gibbs.suits import MOST_SECONDS, estimate_seconds, why_no_draws
@@ -31,6 +32,7 @@ _ALL: tuple[Solver, ...] = (
 )
 #: All solvers by name.
 SOLVERS = {solver.name: solver for solver in _ALL}
+_DEEP_DRAWS = DeepDrawsSolver()  # what "gibbs" means for some models
 
 
 class Choice(NamedTuple):
@@ -70,6 +72,8 @@ def choose(problem: Problem, before: Fitted | None = None) -> Choice:
             f"loss='ordinal' and noise_field need solver='gibbs' (or 'auto'), got {name!r}."
         )
     solver = SOLVERS[name]
+    if name == _DEEP_DRAWS.name and _DEEP_DRAWS.is_for(problem):
+        solver = _DEEP_DRAWS
     refusal = (
         _refused_options(problem, name)
         or solver.refuses(problem)
@@ -166,7 +170,9 @@ def _refused_change(problem: Problem, name: str, before: Fitted | None) -> str |
     then, now = dict(before.chosen), dict(problem.spec.arguments)
     if name not in _OF_BLOCKS:  # which cut predictions off, and so may cut elsewhere now
         then["y_range"], now["y_range"] = before.task.y_range, problem.task.y_range
-    for parameter in now.keys() - {"init_scale"}:
+    if before.blend is not None and before.blend.deep is not None:
+        then = {**before.blend.deep.spec.arguments, **then}
+    for parameter in (now.keys() & then.keys()) - {"init_scale"}:
         if then[parameter] != now[parameter]:
             return (
                 f"A fit that goes on keeps its module, of {parameter}={then[parameter]!r}, but "

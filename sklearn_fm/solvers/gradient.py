@@ -52,7 +52,7 @@ class GradientSolver:
         if state is None and before is not None and problem.one_pass and self.name == "adagrad":
             state = _as_if_trained(start, before)
         trained = _train(start, start.plan, state)
-        return Outcome(start.conclude(trained), trained.stopped_by)
+        return Outcome(start.conclude(trained), trained.stopped_by, path=trained.path)
 
 
 def _train(start: Start, plan: Plan, state: dict[str, Any] | None) -> Trained:

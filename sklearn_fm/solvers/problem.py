@@ -232,6 +232,8 @@ class Problem:
         Whether to take a single pass over the rows, as `partial_fit` does.
     on_epoch : callable or None
         Told after each epoch how to make what is fitted so far; returns whether to stop.
+    path : list of dict or None
+        Priors and learning rates of each epoch of another training, to repeat.
     """
 
     rows: Any
@@ -250,6 +252,7 @@ class Problem:
     find_pretrained: Callable[[], Pretrained] | None = None
     one_pass: bool = False
     on_epoch: Callable[[Callable[[], Any]], bool] | None = None
+    path: list[dict[str, Any]] | None = None
 
     @property
     def mean_weight(self) -> float:

@@ -411,4 +411,5 @@ def _make_plan(
         verbose=int(options.verbose),
         callbacks=callbacks,
         one_pass=problem.one_pass,
+        path=problem.path,
     )

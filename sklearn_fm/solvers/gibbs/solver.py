@@ -379,8 +379,8 @@ def redraw_categories(
         "is_complete": draws.is_complete,
         "chain": draws.chain | state,
     }
-    names = ("task", "loss", "solver", "reason", "history", "n_epochs", "first_schema", "chosen")
-    values = {name: getattr(fitted, name) for name in names}
+    kept = ("task", "loss", "solver", "reason", "chosen", "history", "n_epochs", "first_schema")
+    values = {name: getattr(fitted, name) for name in (*kept, "blend")}
     return publish(average, fitted.spec, seed, draws=found, **values)
 
 
