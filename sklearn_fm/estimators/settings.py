@@ -270,7 +270,7 @@ class BlockParameters:
         posterior and averages predictions over draws, which is the most accurate where
         ids have few rows each, and on small tables, needs no validation rows, learning rate or
         penalties, and gives standard deviations. "auto" takes it for an ordinal `loss` or a
-        `noise_field`, and wherever sampling takes no more than ten seconds on one core by an
+        `noise_field`, and wherever sampling takes no more than twelve seconds on one core by an
         estimate from the numbers of rows, fields and categories and `embedding_dim`, unless
         something asks for a descent: `partial_fit`, rows to watch, callbacks, a table on
         disk, a device that is named, a penalty, `tol`, or any parameter of mini-batches.

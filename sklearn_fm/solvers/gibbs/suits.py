@@ -20,14 +20,15 @@ from .solver import GibbsSolver, check_draws_fit
 __all__ = ["MOST_SECONDS", "estimate_seconds", "why_no_draws"]
 
 #: Seconds on one core that draws may take by the estimate.
-MOST_SECONDS = 10.0
-_USUAL_SWEEPS = 200  # of those that end by themselves; from 100 to 500
-# Seconds of a sweep, by examples/benchmarks/bayes_speed.py --task cost: per entry and per block,
-# each a + b K^2; per vocabulary, whatever its size; and of the whole.
-_ENTRY = 3e-9, 3.5e-11
-_BLOCK = 1e-7, 1.5e-9
-_VOCABULARY = 1.5e-4
-_SWEEP = 5e-4
+MOST_SECONDS = 12.0
+_USUAL_SWEEPS = 150  # of those that end by themselves; from 100 to 500
+# Seconds of a sweep, as examples/benchmarks/bayes_speed.py --task cost compares them: per row; per
+# entry and per block, each a + b K^2; per vocabulary, whatever its size; and of the whole.
+_ROW = 2.3e-8
+_ENTRY = 4e-9, 3e-11
+_BLOCK = 2.3e-7, 1e-10
+_VOCABULARY = 1e-4
+_SWEEP = 3e-4
 _COLUMN = 5e-6  # of a sparse matrix, once
 _WITHOUT_KERNELS = 30.0
 _FEW_ROWS = 500  # from where on draws are better on numbers too
@@ -72,7 +73,8 @@ def estimate_seconds(problem: Problem) -> float:
         once = _COLUMN * rows.shape[1]
     square = problem.spec.arguments["embedding_dim"] ** 2
     sweep = _SWEEP + problem.task.n_outputs * (
-        n_entries * (_ENTRY[0] + _ENTRY[1] * square)
+        n_rows * _ROW
+        + n_entries * (_ENTRY[0] + _ENTRY[1] * square)
         + n_blocks * (_BLOCK[0] + _BLOCK[1] * square)
         + n_vocabularies * _VOCABULARY
     )
