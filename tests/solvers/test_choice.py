@@ -81,7 +81,7 @@ DEEP = {"model": DeepFM, "own": {"hidden_layer_sizes": (4,)}}
         (make_problem(solver="gibbs", l2_linear=1.0), "both as numbers, or both as 'auto'"),
         (make_problem(solver="gibbs", l2_linear=0.0, l2_embedding=1.0), "above 0, or 'auto'"),
         (replace(make_problem(solver="gibbs"), watch=WATCH), "so it takes no eval_set"),
-        (make_problem(solver="gibbs", **DEEP), "fits no hidden layers"),
+        (make_problem(solver="als", **DEEP), "fits no hidden layers"),
         (make_problem(task=LEVELS, solver="adagrad"), "need solver='gibbs'"),
         (make_problem(task=LEVELS, callbacks=[1]), "(which loss or noise_field ask for)"),
         (make_problem(task=replace(LEVELS, noise_field=("x0",))), "so it takes no noise_field"),
