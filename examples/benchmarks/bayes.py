@@ -106,7 +106,7 @@ class Gibbs:
         encoder, params = make_encoder(X, y), dict(self.params)
         if len(np.unique(y)) > 2:
             cls = DeepFMRegressor if self.deep else FMRegressor
-            if params["solver"] != "adagrad":
+            if params["solver"] == "gibbs" or (params["solver"] == "auto" and not self.deep):
                 params["y_range"] = (y.min(), y.max())
         else:
             cls = DeepFMClassifier if self.deep else FMClassifier
