@@ -25,7 +25,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss, roc_auc_score, root_mean_squared_error
 from sklearn.model_selection import train_test_split
 
-from sklearn_fm import FieldEncoder, FMClassifier, FMRegressor
+from sklearn_fm import (
+    DeepFMClassifier,
+    DeepFMRegressor,
+    FieldEncoder,
+    FMClassifier,
+    FMRegressor,
+)
 
 Split = tuple[pd.DataFrame, np.ndarray, pd.DataFrame, np.ndarray]
 
@@ -91,21 +97,24 @@ def kmrd(data: Path, seed: int) -> Iterator[Split]:
 class Gibbs:
     """This library's posterior draws."""
 
-    def __init__(self, seed: int, **params: Any) -> None:
+    def __init__(self, seed: int, *, deep: bool = False, **params: Any) -> None:
+        self.deep = deep
         self.params = {"solver": "gibbs", "random_state": seed, **params}
 
     def fit(self, X: pd.DataFrame, y: np.ndarray) -> Gibbs:
         """Fit what suits the target."""
         encoder, params = make_encoder(X, y), dict(self.params)
         if len(np.unique(y)) > 2:
-            cls = FMRegressor
+            cls = DeepFMRegressor if self.deep else FMRegressor
             if params["solver"] == "gibbs":
                 params["y_range"] = (y.min(), y.max())
         else:
-            cls = FMClassifier
+            cls = DeepFMClassifier if self.deep else FMClassifier
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             self.model = cls(encoder=encoder, **params).fit(X, y)
+        if self.deep and self.model.blend_ is not None:
+            print(self.model.blend_.round(4).to_dict(), flush=True)
         return self
 
     def predict(self, X: pd.DataFrame) -> np.ndarray:
@@ -221,6 +230,10 @@ OURS: dict[str, Callable[[int], Any]] = {
     'solver="gibbs"': lambda seed: Gibbs(seed),
     'solver="auto" (gradients)': lambda seed: Gibbs(seed, solver="auto"),
 }
+DEEP: dict[str, Callable[[int], Any]] = {
+    'DeepFM, solver="gibbs"': lambda seed: Gibbs(seed, deep=True),
+    "DeepFM (gradients)": lambda seed: Gibbs(seed, deep=True, solver="auto"),
+}
 PEERS: dict[str, tuple[str, Callable[[int], Any]]] = {
     "myFM": ("myfm", MyFM),
     "LightGBM": ("lightgbm", LightGBM),
@@ -229,6 +242,7 @@ PEERS: dict[str, tuple[str, Callable[[int], Any]]] = {
     "HistGradientBoosting": ("sklearn", lambda s: Scikit(boosting(s))),
 }
 NOISE = {'solver="gibbs", noise_field=None': lambda seed: Gibbs(seed, noise_field=None)}
+CLICKED = ["frappe", "criteo", "adult"]
 NOISY = ["movielens-u1", "movielens-90/10", "movielens-90/10 + side", "kmrd"]
 RATES, CLICKS = ["myFM", "Surprise SVD"], ["myFM", "LightGBM", "LogisticRegression, one-hot"]
 SETS: dict[str, tuple[Callable[[Path, int], Iterator[Split]], list[str]]] = {
@@ -245,9 +259,10 @@ SETS: dict[str, tuple[Callable[[Path, int], Iterator[Split]], list[str]]] = {
 
 def compare(options: argparse.Namespace) -> None:
     """Print scores and seconds of every contestant on every set."""
+    ours = OURS | NOISE | DEEP
     for name in options.sets:
         split, peers = SETS[name]
-        entrants = dict(OURS) | (NOISE if name in NOISY else {})
+        entrants = OURS | (NOISE if name in NOISY else {}) | (DEEP if name in CLICKED else {})
         for peer in peers:
             module, make = PEERS[peer]
             if importlib.util.find_spec(module) is not None:
@@ -258,7 +273,7 @@ def compare(options: argparse.Namespace) -> None:
         print("|---|---|---|---|---|")
         for label, make in entrants.items():
             scores, fits, predicts = [], [], []
-            for seed in range(options.seeds if label in OURS | NOISE else options.peer_seeds):
+            for seed in range(options.seeds if label in ours else options.peer_seeds):
                 for X, y, X_test, y_test in split(options.data, seed):
                     started = time.perf_counter()
                     model = make(seed).fit(X, y)
@@ -288,7 +303,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--peer-seeds", type=int, default=1, help="seeds for the others")
-    everyone = [*OURS, *NOISE, *PEERS]
+    everyone = [*OURS, *NOISE, *DEEP, *PEERS]
     parser.add_argument("--entrants", nargs="+", choices=everyone, help="some of them only")
     compare(parser.parse_args())
 

@@ -298,7 +298,8 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
             problem = self._make_problem(rows, before, watch, one_pass=one_pass, on_epoch=on_epoch)
             start = None if before is None else before.model
             solver, reason = choose(problem, start)
-            fitted, stopped_by, warning = solver.fit(problem, start, reason)
+            outcome = solver.fit(problem, start, reason)
+            fitted, stopped_by, warning = outcome.fitted, outcome.stopped_by, outcome.warning
             cause = ""
             if isinstance(stopped_by, DivergenceError):
                 cause = _divergence_cause(problem, fitted)
@@ -433,6 +434,8 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
             options=options,
             rng=check_random_state(self.random_state),
             device=resolve_device(self.device),
+            device_is_free=self.device == "auto",
+            takes_draws="gibbs" in self._parameter_constraints["solver"][0].options,
             n_threads=n_threads,
             dense_threads=None if self.n_jobs is None else n_threads,
             watch=watch,

@@ -6,10 +6,12 @@ Fitting and predicting are told in ``base``, ``classifier``, ``regressor`` and `
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.utils import Tags
 
@@ -22,11 +24,13 @@ from ..models.ffm import FFM
 from ..models.fibinet import FiBiNET
 from ..models.fm import FM
 from ..models.mf import MF
+from ..solvers.problem import Task
 from .classifier import FieldClassifier
 from .draws import DrawsRegressor, WithDraws
 from .parameters import Interval, StrOptions, estimator
 from .regressor import FieldRegressor
 from .settings import BlockParameters, MLPParameters, PairParameters
+from .with_blend import BlendParameters, WithBlend
 
 __all__ = [
     "DCNClassifier",
@@ -167,7 +171,7 @@ class FMRegressor(PairParameters, BlockParameters, DrawsRegressor):
 
 
 @estimator
-class DeepFMClassifier(PairParameters, MLPParameters, FieldClassifier):
+class DeepFMClassifier(PairParameters, MLPParameters, BlendParameters, WithBlend, FieldClassifier):
     """Factorization machine plus a multilayer perceptron, for classification.
 
     raw(x) = bias + sum_f w_f x_f + sum_{f<g} <e_f, e_g> + mlp(e_1 ... e_F); probability =
@@ -191,7 +195,7 @@ class DeepFMClassifier(PairParameters, MLPParameters, FieldClassifier):
 
 
 @estimator
-class DeepFMRegressor(PairParameters, MLPParameters, FieldRegressor):
+class DeepFMRegressor(PairParameters, MLPParameters, BlendParameters, WithBlend, FieldRegressor):
     """Factorization machine plus a multilayer perceptron, for regression.
 
     raw(x) = bias + sum_f w_f x_f + sum_{f<g} <e_f, e_g> + mlp(e_1 ... e_F), for the target
@@ -212,6 +216,9 @@ class DeepFMRegressor(PairParameters, MLPParameters, FieldRegressor):
     """
 
     _model = DeepFM
+
+    def _make_task(self, target: NDArray[np.float64]) -> Task:
+        return replace(super()._make_task(target), noise_field="auto")
 
 
 @estimator

@@ -122,6 +122,8 @@ class FieldModel(nn.Module):
     #: Name of the kernel that computes the whole raw prediction, if one does. "fm": bias, linear
     #: term and the total of the pairwise sums, of one output.
     fused: str | None = None
+    #: Model to whose raw prediction this one adds hidden layers, out of the same arguments.
+    adds_to: type[FieldModel] | None = None
     #: Whether pairs are those of all slots, also within a field, rather than of the fields.
     pair_slots = False
     #: Rows of the embeddings that training leaves as they are.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..layers.mlp import MLP
 from ..schema import FieldSchema
-from .contract import Parts
+from .contract import FieldModel, Parts
 from .fm import FM
 
 __all__ = ["DeepFM"]
@@ -52,6 +52,7 @@ class DeepFM(FM):
 
     reads: frozenset[str] = frozenset({"linear", "pairs", "fields"})
     fused: str | None = "fm"
+    adds_to: type[FieldModel] | None = FM
 
     def __init__(
         self,

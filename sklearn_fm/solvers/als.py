@@ -237,6 +237,7 @@ class ALSSolver:
                 history=history,
                 n_epochs=n_epochs,
                 first_schema=spec.schema if before is None else before.first_schema,
+                chosen=problem.spec.arguments if before is None else before.chosen,
             )
 
         def table_at(rows: object, y: NDArray[np.float64]) -> BlockTable:

@@ -20,6 +20,7 @@ from ..models.contract import FieldModel
 from ..schema import FieldSchema
 from ..training.losses import Loss
 from ..training.prediction import pack_tables, predict_encoded
+from .blend import Blend, as_raw
 from .gibbs.averaging import Mean
 from .gibbs.links import Link
 from .gibbs.posterior import Posterior, Raw
@@ -99,6 +100,8 @@ class Fitted:
         Epochs behind the weights.
     first_schema : FieldSchema
         The fields before any vocabulary grew.
+    chosen : dict
+        Arguments of the module as the user gave them; a mean over draws has another width.
     priors : dict of float
         Precisions where "auto" found some, by name.
     seen_weight : float
@@ -107,6 +110,8 @@ class Fitted:
         What the solver remembers for `partial_fit` to go on.
     draws : Draws or None
         Of solver "gibbs".
+    blend : Blend or None
+        What stands beside them, and weights of both.
     version : str
         Version of this package that wrote it.
     """
@@ -120,10 +125,12 @@ class Fitted:
     history: pd.DataFrame
     n_epochs: int
     first_schema: FieldSchema
+    chosen: dict[str, Any]
     priors: dict[str, float] = field(default_factory=dict)
     seen_weight: float = 0.0
     state: dict[str, Any] | None = None
     draws: Draws | None = None
+    blend: Blend | None = None
     version: str = __version__
 
     # -- the module ----------------------------------------------------------------------
@@ -194,6 +201,17 @@ class Fitted:
         -------
         ndarray of shape (n_rows, C)
         """
+        raw = self._raw_alone(encoded, n_threads, find_device)
+        if self.blend is None or self.blend.deep is None:
+            return raw
+        deep = self.blend.deep
+        beside = as_raw(deep, deep.raw(encoded, n_threads, find_device), self.loss)
+        return self.blend.mix(raw, beside, self.loss, self.task)
+
+    def _raw_alone(
+        self, encoded: Any, n_threads: int, find_device: Callable[[], torch.device]
+    ) -> NDArray[np.floating]:
+        """Raw predictions without what stands beside the draws."""
         draws = self.draws
         if draws is None or (draws.link.is_linear and not draws.is_complete):
             return predict_encoded(self.module(find_device), encoded, n_threads)
@@ -225,16 +243,30 @@ class Fitted:
         for raw in self.draws.posterior.raw(encoded, n_threads):
             part = encoded if len(raw.mean) == encoded.shape[0] else encoded[raw.rows]
             if not self.draws.is_complete:
-                raw = raw.around(predict_encoded(self.module(find_device), part, n_threads))
+                center = predict_encoded(self.module(find_device), part, n_threads)
+                raw = raw.around(center)
             yield part, raw
 
 
 class Outcome(NamedTuple):
-    """What a solver returns: what it found, what cut it short, and what the user should know."""
+    """What a solver returns.
+
+    Attributes
+    ----------
+    fitted : Fitted
+        What it found.
+    stopped_by : BaseException or None
+        What cut it short: a DivergenceError or KeyboardInterrupt.
+    warning : str or None
+        What the user should know.
+    path : list of dict or None
+        Priors and learning rates of the epochs behind the weights, for `Problem.path`.
+    """
 
     fitted: Fitted
-    stopped_by: BaseException | None = None  # DivergenceError, KeyboardInterrupt
+    stopped_by: BaseException | None = None
     warning: str | None = None
+    path: list[dict[str, Any]] | None = None
 
 
 def fitted_module(module: FieldModel, **values: Any) -> Fitted:

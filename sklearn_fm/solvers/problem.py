@@ -216,6 +216,10 @@ class Problem:
         Source of all randomness.
     device : torch.device
         Where to train, if the solver is not bound to the CPU.
+    device_is_free : bool
+        Whether the solver may choose the CPU instead.
+    takes_draws : bool
+        Whether draws are possible for whoever asks, so that "auto" may take them.
     n_threads : int
         Threads for compiled kernels.
     dense_threads : int or None
@@ -228,6 +232,8 @@ class Problem:
         Whether to take a single pass over the rows, as `partial_fit` does.
     on_epoch : callable or None
         Told after each epoch how to make what is fitted so far; returns whether to stop.
+    path : list of dict or None
+        Priors and learning rates of each epoch of another training, to repeat.
     """
 
     rows: Any
@@ -238,12 +244,15 @@ class Problem:
     options: Options
     rng: np.random.RandomState
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    device_is_free: bool = False
+    takes_draws: bool = False
     n_threads: int = 1
     dense_threads: int | None = None
     watch: Watch | None = None
     find_pretrained: Callable[[], Pretrained] | None = None
     one_pass: bool = False
     on_epoch: Callable[[Callable[[], Any]], bool] | None = None
+    path: list[dict[str, Any]] | None = None
 
     @property
     def mean_weight(self) -> float:

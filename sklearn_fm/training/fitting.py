@@ -56,6 +56,7 @@ class Plan:
     callbacks: list[tuple[str, Callback]] = field(default_factory=list)
     on_epoch: Callable[[FieldModel], bool] | None = None
     one_pass: bool = False
+    path: list[dict[str, Any]] | None = None  # of another training, to repeat
 
 
 @dataclass
@@ -76,6 +77,9 @@ class Trained:
         What a later training needs to go on with steps of the size that these ended with.
     priors : dict of str to float
         Precisions that the training chose itself, by name.
+    path : list of dict
+        Priors and learning rates of each epoch up to the one whose weights were kept, for another
+        training to repeat.
     """
 
     history: pd.DataFrame
@@ -84,6 +88,7 @@ class Trained:
     stopped_by: BaseException | None = None
     stepper_state: dict[str, Any] | None = None
     priors: dict[str, float] = field(default_factory=dict)
+    path: list[dict[str, Any]] = field(default_factory=list)
 
 
 def train_gradient(
@@ -142,6 +147,8 @@ def train_gradient(
         start_at = {"linear": plan.options.l2_linear, "embedding": plan.options.l2_embedding}
         start_at = {name: start for name, start in start_at.items() if name in plan.relaxed}
         extra = [("relax_prior", RelaxPrior(start_at))]
+    if plan.path is not None:
+        extra = [("replay", Replay(plan.path))]
     refits = plan.refit and split is not None
     # Before a refit the best weights only serve if it is cut short.
     copies = not refits or sum(p.numel() for p in model.parameters()) <= _CHEAP_COPY
@@ -166,13 +173,15 @@ def train_gradient(
     def run_again(net: FieldNet, rows: Rows, epochs: int) -> tuple[FieldNet, BaseException | None]:
         """Repeat a run from the start, with the priors and rates that it had."""
         restart()
-        again, stopped_by = run(rows, None, alone, epochs, _replay(net, plan), "refit")
+        replay = [("replay", Replay(_path(net, plan)))]
+        again, stopped_by = run(rows, None, alone, epochs, replay, "refit")
         _finish(again)
         return again, stopped_by
 
     metric = loss.metric_name
     phase = "search" if refits else "partial_fit" if plan.one_pass else "fit"
-    net, stopped_by = run(train, valid, plan, plan.max_epochs, extra, phase)
+    most = plan.max_epochs if plan.path is None else len(plan.path)
+    net, stopped_by = run(train, valid, plan, most, extra, phase)
     first, trained = net, train
     n_epochs = net.keep_best.best_epoch_
     history = history_frame(net.history, metric, phase)
@@ -197,6 +206,7 @@ def train_gradient(
         stopped_by=stopped_by,
         stepper_state=net.stepper_.state(),
         priors=_picked_priors(history, n_epochs, plan),
+        path=_path(first, plan)[:n_epochs],
     )
 
 
@@ -310,8 +320,8 @@ def _finish(net: FieldNet) -> BaseException | None:
     return None
 
 
-def _replay(net: FieldNet, plan: Plan) -> list[tuple[str, Callback]]:
-    """Callback that repeats the priors and learning rates of a finished training."""
+def _path(net: FieldNet, plan: Plan) -> list[dict[str, Any]]:
+    """Priors and learning rates of the epochs of a training, for `Replay`."""
     epochs = []
     for record in net.history:
         if "learning_rate" not in record:  # an epoch that was cut short
@@ -320,4 +330,4 @@ def _replay(net: FieldNet, plan: Plan) -> list[tuple[str, Callback]]:
         if plan.learning_rate_schedule != "one_cycle":  # which repeats by itself
             keys.append("event_rates")
         epochs.append({key: record[key] for key in keys if key in record})
-    return [("replay", Replay(epochs))]
+    return epochs

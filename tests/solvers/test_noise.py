@@ -35,6 +35,14 @@ def test_slices_leave_a_density_as_it_is():
         assert (np.abs(moments.mean(axis=0) - [1 / 2, 1 / 3, 1 / 12]) < 4 * error).all()
 
 
+def test_slices_end_where_there_is_no_density():
+    """Infinite residuals kept them searching for ever; now the chain can say what is wrong."""
+    noise = Noise(np.ones(4), {"user": np.array([0, 0, 1, 1])}, {"user": 2})
+    with np.errstate(invalid="ignore"):
+        for _ in range(3):
+            noise.draw(np.array([1.0, np.inf, 1.0, np.nan]), np.random.default_rng(0))
+
+
 @pytest.mark.parametrize("floor", [0.0, 0.5])
 def test_the_posterior_of_groups_given_residuals(floor):
     """Precision and shape on a grid, the factors integrated out by hand."""

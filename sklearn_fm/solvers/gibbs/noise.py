@@ -318,12 +318,15 @@ def draw_by_slice(
     Returns
     -------
     float
+        The number before where its density is none, as in a chain that has diverged.
 
     References
     ----------
     Neal (2003), Slice sampling, Annals of Statistics 31(3), figures 3 and 5.
     """
     level = log_density(x) - rng.exponential()
+    if not math.isfinite(level):
+        return x
     low = x - width * rng.random()
     high = min(low + width, ends[1])
     low = max(low, ends[0])
@@ -333,6 +336,6 @@ def draw_by_slice(
         high = min(high + width, ends[1])
     while True:
         drawn = low + (high - low) * rng.random()
-        if log_density(drawn) > level:
+        if log_density(drawn) >= level:  # as it is at x, to rounding
             return drawn
         low, high = (drawn, high) if drawn < x else (low, drawn)
