@@ -94,7 +94,8 @@ def _automatic(problem: Problem, before: Fitted | None) -> tuple[str, str]:
     if needs:
         return "adagrad", f"{needs} calls for mini-batches"
     no_draws = ""
-    if problem.takes_draws and not (_is_elsewhere(problem) and not problem.device_is_free):
+    can_draw = problem.takes_draws and not _DEEP_DRAWS.is_for(problem)
+    if can_draw and (problem.device_is_free or not _is_elsewhere(problem)):
         why = why_no_draws(problem, before)
         if why is None:
             return "gibbs", (
@@ -159,7 +160,7 @@ def _refused_change(problem: Problem, name: str, before: Fitted | None) -> str |
     if before is None:
         return None
     of_blocks = {solver in _OF_BLOCKS for solver in (before.solver, name)}
-    if before.draws is not None and problem.options.solver == "auto":
+    if before.draws is not None and before.blend is None and problem.options.solver == "auto":
         of_blocks = set()  # a descent knows how to go on from draws; by name it is meant otherwise
     if len(of_blocks) > 1 or (before.solver, name) == ("gibbs", "als"):
         return (
