@@ -383,6 +383,7 @@ BAD_PARAMETERS = {
     "n_sweeps": [0, 1.5],
     "n_burn": [-1, "none"],
     "thin": [0, "none"],
+    "keep_draws": ["no"],
     "hyperprior": ["normal", None],
     "hyperprior_scale": [0, -1.0],
     "loss": ["huber"],

@@ -603,8 +603,10 @@ def test_multiclass(cls, solver):
 
 
 def test_auto_solver():
-    """L-BFGS for small data, unless a parameter asks for batches."""
+    """Draws, or L-BFGS for a few rows of numbers, unless a parameter asks for batches."""
     assert FMRegressor(random_state=0).fit(X, RAW).solver_ == "lbfgs"
+    assert FMRegressor(random_state=0).fit(X[["user", "item"]], RAW).solver_ == "gibbs"
+    assert DeepFMRegressor(random_state=0, hidden_layer_sizes=(4,)).fit(X, RAW).solver_ == "lbfgs"
     for params in (
         {"max_epochs": 3},
         {"learning_rate": 0.1},

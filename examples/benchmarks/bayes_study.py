@@ -9,9 +9,11 @@ No test row is read: every set is cut into rows to fit and rows to score before 
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,11 +117,13 @@ def score(model: object, X: pd.DataFrame, y: np.ndarray) -> tuple[float, ...]:
     return roc_auc_score(y, p), log_loss(y, p)
 
 
-def keep_draws(model: object, draws: slice) -> object:
+def with_draws(model: object, draws: slice) -> object:
     """The model with some of its draws only."""
-    posterior = model.posterior_
-    model.posterior_ = posterior.only(draws)
-    return posterior
+    learned = model._fitted
+    kept = replace(learned.model.draws, posterior=model.posterior_.only(draws))
+    other = copy.copy(model)
+    other._fitted = replace(learned, model=replace(learned.model, draws=kept))
+    return other
 
 
 def study(name: str, data: Path, settings: list[str], seeds: int, n_sweeps: int) -> None:
@@ -137,7 +141,7 @@ def study(name: str, data: Path, settings: list[str], seeds: int, n_sweeps: int)
                 return
             if estimator is not FMClassifier:
                 params["y_range"] = (float(y.min()), float(y.max()))
-            model = estimator(solver="gibbs", n_sweeps=n_sweeps, random_state=seed)
+            model = estimator(solver="gibbs", n_sweeps=n_sweeps, keep_draws=True, random_state=seed)
             model.set_params(**{"embedding_dim": 16, "n_burn": 10, **params})
             started = time.perf_counter()
             if start is not None:
@@ -154,10 +158,10 @@ def study(name: str, data: Path, settings: list[str], seeds: int, n_sweeps: int)
                     first = max(round(share * length), 10)
                     thin = (n_sweeps - 10) // model.posterior_.n_draws
                     kept = slice((first - 10) // thin, (length - 10) // thin)
-                    everything = keep_draws(model, kept)
                     key = f"{setting}, {length} sweeps, burn {first}"
-                    results.setdefault(key, []).append(score(model, X_valid, y_valid))
-                    model.posterior_ = everything
+                    results.setdefault(key, []).append(
+                        score(with_draws(model, kept), X_valid, y_valid)
+                    )
         for key, values in results.items():
             table = np.array(values)
             figures = "   ".join(

@@ -434,6 +434,8 @@ class BaseFieldEstimator(CallbackSupportMixin, SharedParameters):
             options=options,
             rng=check_random_state(self.random_state),
             device=resolve_device(self.device),
+            device_is_free=self.device == "auto",
+            takes_draws="gibbs" in self._parameter_constraints["solver"][0].options,
             n_threads=n_threads,
             dense_threads=None if self.n_jobs is None else n_threads,
             watch=watch,

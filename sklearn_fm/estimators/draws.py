@@ -40,12 +40,14 @@ class WithDraws(BaseFieldEstimator):
     ----------
     history_ : DataFrame
         {inherited} "gibbs": one per sweep, with the training error of the draw (root mean squared
-        error, mean log loss, or share of wrong classes where there are three or more), the overall
-        precision of the noise and the scale of each vocabulary's embeddings.
+        error, mean log loss, or share of wrong classes where there are three or more; of 4,096 rows
+        evenly spread if there are more), the overall precision of the noise and the scale of each
+        vocabulary's embeddings.
     n_epochs_ : int
         {inherited} Sweeps for "als" and "gibbs".
     module_ : torch.nn.Module
-        {inherited} After "gibbs" its raw prediction is the mean over all draws.
+        {inherited} After "gibbs" its raw prediction is the mean over all draws; the probability of
+        class 1 is the mean of Phi(z) over raw predictions z that spread around it.
     posterior_ : Posterior or None
         Draws of "gibbs": all of them with ``keep_draws=True``, when predictions are by these alone;
         otherwise some, which tell how raw predictions spread around those of `module_`.
@@ -314,9 +316,8 @@ class DrawsRegressor(WithDraws, FieldRegressor):
         Returns
         -------
         ndarray of shape (n_rows, 2)
-            Lower and upper ends: quantiles of the predictive distribution, which is normal, or a
-            mixture of one normal distribution per draw with ``keep_draws=True``; levels with loss
-            "ordinal".
+            Lower and upper ends: quantiles of the predictive distribution, a mixture of one normal
+            distribution per draw that is left; levels with loss "ordinal".
 
         Raises
         ------
@@ -377,8 +378,8 @@ class DrawsRegressor(WithDraws, FieldRegressor):
 
 
 def _cut(y: Any, fitted: Learned) -> Any:
-    """Predictions within the range; a sigmoid keeps those of other solvers there."""
+    """Predictions within the range, where no sigmoid keeps them there."""
     y_range = fitted.coding.task.y_range
-    if y_range is None or fitted.model.solver not in ("als", "gibbs"):
+    if y_range is None or getattr(fitted.model.loss, "y_range", None) is not None:
         return y
     return np.clip(y, *y_range)

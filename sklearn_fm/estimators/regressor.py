@@ -39,8 +39,8 @@ class FieldRegressor(RegressorMixin, BaseFieldEstimator):
         Weighted mean of the first training target. A raw prediction of `module_` is in units of
         `target_scale_` from here: the prediction is target_mean_ + target_scale_ * raw. With a
         `y_range` it is low + (high - low) / (1 + exp(-raw)) instead, or, by solvers "als" and
-        "gibbs", the former cut off at the ends. "gibbs" averages predictions over draws, of which
-        `module_` is the last; levels of ``loss="ordinal"`` have neither mean nor scale (0 and 1).
+        "gibbs", the former cut off at the ends, which "gibbs" averages over draws. Levels of
+        ``loss="ordinal"`` have neither mean nor scale (0 and 1).
     target_scale_ : float
         Weighted standard deviation of the first training target.
     """

@@ -268,16 +268,21 @@ class BlockParameters:
         {inherited} "als" (regression) moves the vector and weight of one index after the other to
         their joint optimum, in closed form. "gibbs" does not minimize: it draws from the
         posterior and averages predictions over draws, which is the most accurate where
-        ids have few rows each, needs no validation rows, learning rate or penalties, and
-        gives standard deviations; it takes minutes where "adagrad" takes seconds. "auto" takes it
-        for an ordinal `loss` or a `noise_field`.
+        ids have few rows each, and on small tables, needs no validation rows, learning rate or
+        penalties, and gives standard deviations. "auto" takes it for an ordinal `loss` or a
+        `noise_field`, and wherever sampling takes no more than twelve seconds on one core by an
+        estimate from the numbers of rows, fields and categories and `embedding_dim`, unless
+        something asks for a descent: `partial_fit`, rows to watch, callbacks, a table on
+        disk, a device that is named, a penalty, `tol`, or any parameter of mini-batches.
+        `solver_reason_` tells. `partial_fit` after a fit by "gibbs" goes on from the mean of its
+        draws by "adagrad" then, and has no draws any more.
     warm_start : bool
         {inherited} "gibbs" adds `n_sweeps` sweeps and their draws if rows, targets and priors
         are the same as before; otherwise it keeps the weights as a start only.
     n_sweeps : int or "auto"
         Draws of all weights that "gibbs" takes. "auto" ends as soon as averaging over no more
-        draws costs a row .001 of loss, which is as much of a root mean squared error in percent
-        as .1, by the Monte Carlo error of 2,000 training rows' predictions: after 100 at the
+        draws costs a row .001 of loss, or .1% of a root mean squared error, or all rows together
+        1, by the Monte Carlo error of 2,000 training rows' predictions: after 100 draws at the
         least, 500 at most. `solver_reason_` tells why it ended, `history_` what it saw.
     n_burn : int or "auto"
         Sweeps of "gibbs" whose draws are left out of predictions; "auto" for a tenth of them.
@@ -285,11 +290,11 @@ class BlockParameters:
         "gibbs" averages over the draw of every so many sweeps; "auto" for all that would fit into
         512 MB, ten at least. A draw takes 4 bytes per weight.
     keep_draws : bool
-        Whether "gibbs" keeps all of these draws. By default `module_` becomes one machine
-        that says what they say on average, and `posterior_` has some 8 to 32 of them, which tell
-        how sure that is: predictions come within a stated error (see `compression_`), quicker
-        and from a hundredth of the memory. With all draws, predictions are by each of them, and
-        `module_` is their mean all the same.
+        Whether "gibbs" keeps all of these draws. By default `module_` becomes one machine that says
+        what they say on average, within an error that `compression_` tells, and `posterior_` has
+        some of them, 8 to 32, which tell how sure that is: predictions are quicker, and pickles
+        smaller. With all draws, predictions are by each of them, and `module_` is their mean
+        all the same. A warm start goes on with the draws before if this is as it was.
     hyperprior : {"half-t", "wishart"}
         What "gibbs" takes for the distribution of the embeddings and weights of a vocabulary
         when `l2_linear` and `l2_embedding` are "auto": normal, its mean and covariance drawn

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ..models.contract import FieldModel
 from ..training.history import in_phase
 from ..training.threads import limit_threads
+from .blocks.contract import BlockTable
 from .blocks.preparing import (
     find_refusal,
     in_order,
@@ -26,7 +27,6 @@ from .blocks.preparing import (
     write_module,
 )
 from .blocks.progress import Progress
-from .blocks.table import BlockTable
 from .fitted import Fitted, Outcome, fitted_module
 from .problem import Problem, mean_fields
 from .start import StartValues, check_tables, stops_early
@@ -237,6 +237,7 @@ class ALSSolver:
                 history=history,
                 n_epochs=n_epochs,
                 first_schema=spec.schema if before is None else before.first_schema,
+                chosen=problem.spec.arguments if before is None else before.chosen,
             )
 
         def table_at(rows: object, y: NDArray[np.float64]) -> BlockTable:

@@ -9,6 +9,7 @@ from .als import ALSSolver
 from .deep_draws import DeepDrawsSolver
 from .fitted import Fitted
 from .gibbs.solver import GibbsSolver
+from .gibbs.suits import MOST_SECONDS, estimate_seconds, why_no_draws
 from .gradient import GradientSolver
 from .lbfgs import LBFGSSolver
 from .merging import MERGED_ROWS
@@ -65,7 +66,7 @@ def choose(problem: Problem, before: Fitted | None = None) -> Choice:
     if asked != "auto":
         name, reason = asked, f"solver={asked!r} was asked for"
     else:
-        name, reason = _automatic(problem)
+        name, reason = _automatic(problem, before)
     if needs_draws and name != "gibbs":
         raise ValueError(
             f"loss='ordinal' and noise_field need solver='gibbs' (or 'auto'), got {name!r}."
@@ -83,7 +84,7 @@ def choose(problem: Problem, before: Fitted | None = None) -> Choice:
     return Choice(solver, reason)
 
 
-def _automatic(problem: Problem) -> tuple[str, str]:
+def _automatic(problem: Problem, before: Fitted | None) -> tuple[str, str]:
     """What "auto" means for a problem, and why."""
     if problem.task.needs_draws:
         return "gibbs", f"{problem.task.needs_draws} needs draws from the posterior"
@@ -92,6 +93,23 @@ def _automatic(problem: Problem) -> tuple[str, str]:
     needs = _needs_batches(problem)
     if needs:
         return "adagrad", f"{needs} calls for mini-batches"
+    no_draws = ""
+    if problem.takes_draws and not (_is_elsewhere(problem) and not problem.device_is_free):
+        why = why_no_draws(problem, before)
+        if why is None:
+            return "gibbs", (
+                "draws from the posterior predict best, and take about "
+                f"{estimate_seconds(problem):.2g} s on one core, at most {MOST_SECONDS:g} s"
+            )
+        no_draws = f"; no draws, as {why}"
+    if _is_elsewhere(problem):
+        return "adagrad", f"device {problem.device.type!r} calls for mini-batches{no_draws}"
+    name, reason = _descent(problem)
+    return name, reason + no_draws
+
+
+def _descent(problem: Problem) -> tuple[str, str]:
+    """Which descent suits a problem on the CPU, and why."""
     n_rows, n_columns = problem.rows.shape
     # A model that reads fields spreads the rows of a sparse matrix out to all columns.
     spread = "fields" in problem.spec.model_class.reads
@@ -108,6 +126,11 @@ def _automatic(problem: Problem) -> tuple[str, str]:
             return "adagrad", f"{size:,} {what} are more than {limit:,}, up to which lbfgs is quick"
     few = ", ".join(f"{size:,} {what}" for what, (size, _) in sizes.items())
     return "lbfgs", f"{few} are few enough to take all rows at once"
+
+
+def _is_elsewhere(problem: Problem) -> bool:
+    """Whether the device is not the CPU."""
+    return problem.device.type != "cpu"
 
 
 def _refused_options(problem: Problem, name: str) -> str | None:
@@ -136,15 +159,15 @@ def _refused_change(problem: Problem, name: str, before: Fitted | None) -> str |
     if before is None:
         return None
     of_blocks = {solver in _OF_BLOCKS for solver in (before.solver, name)}
+    if before.draws is not None and problem.options.solver == "auto":
+        of_blocks = set()  # a descent knows how to go on from draws; by name it is meant otherwise
     if len(of_blocks) > 1 or (before.solver, name) == ("gibbs", "als"):
         return (
             f"warm_start cannot go on from solver={before.solver!r} with {name!r}: weights "
             "mean different things to them. Fit anew with warm_start=False; only 'gibbs' goes "
             "on from 'als'."
         )
-    then, now = dict(before.spec.arguments), dict(problem.spec.arguments)
-    if before.draws is not None:  # whose mean has vectors of another width
-        then["embedding_dim"] = before.draws.posterior.embedding_dim
+    then, now = dict(before.chosen), dict(problem.spec.arguments)
     if name not in _OF_BLOCKS:  # which cut predictions off, and so may cut elsewhere now
         then["y_range"], now["y_range"] = before.task.y_range, problem.task.y_range
     if before.blend is not None and before.blend.deep is not None:
@@ -171,7 +194,6 @@ def _needs_batches(problem: Problem) -> str | None:
         "unknown_dropout": options.unknown_dropout > 0,
         "learning_rate": options.learning_rate is not None,
         "learning_rate_schedule": options.learning_rate_schedule != "constant",
-        f"device {problem.device.type!r}": problem.device.type != "cpu",
         "dropout or batch_norm": problem.spec.defaults(1.0).needs_batches,
         "a table on disk": problem.is_on_disk,
     }

@@ -100,6 +100,8 @@ class Fitted:
         Epochs behind the weights.
     first_schema : FieldSchema
         The fields before any vocabulary grew.
+    chosen : dict
+        Arguments of the module as the user gave them; a mean over draws has another width.
     priors : dict of float
         Precisions where "auto" found some, by name.
     seen_weight : float
@@ -123,6 +125,7 @@ class Fitted:
     history: pd.DataFrame
     n_epochs: int
     first_schema: FieldSchema
+    chosen: dict[str, Any]
     priors: dict[str, float] = field(default_factory=dict)
     seen_weight: float = 0.0
     state: dict[str, Any] | None = None
@@ -240,7 +243,8 @@ class Fitted:
         for raw in self.draws.posterior.raw(encoded, n_threads):
             part = encoded if len(raw.mean) == encoded.shape[0] else encoded[raw.rows]
             if not self.draws.is_complete:
-                raw = raw.around(predict_encoded(self.module(find_device), part, n_threads))
+                center = predict_encoded(self.module(find_device), part, n_threads)
+                raw = raw.around(center)
             yield part, raw
 
 

@@ -216,6 +216,10 @@ class Problem:
         Source of all randomness.
     device : torch.device
         Where to train, if the solver is not bound to the CPU.
+    device_is_free : bool
+        Whether the solver may choose the CPU instead.
+    takes_draws : bool
+        Whether draws are possible for whoever asks, so that "auto" may take them.
     n_threads : int
         Threads for compiled kernels.
     dense_threads : int or None
@@ -240,6 +244,8 @@ class Problem:
     options: Options
     rng: np.random.RandomState
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    device_is_free: bool = False
+    takes_draws: bool = False
     n_threads: int = 1
     dense_threads: int | None = None
     watch: Watch | None = None

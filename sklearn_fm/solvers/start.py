@@ -25,6 +25,7 @@ from ..training.prediction import pack_tables
 from ..training.rows import Rows
 from ..training.rules import ROW_RULES
 from .fitted import Fitted, fitted_module
+from .gibbs.handover import as_start_of_descent
 from .memory import check_memory
 from .problem import ModelSpec, Pretrained, Problem, mean_fields
 
@@ -173,6 +174,8 @@ class Start:
         Start
         """
         target, weight, rng = problem.target, problem.weight, problem.rng
+        if before is not None and before.draws is not None:
+            before = as_start_of_descent(before)
         total = float(weight.sum())
         mean_weight = problem.mean_weight
         loss = problem.task.make_loss(target, weight) if before is None else before.loss
@@ -215,6 +218,7 @@ class Start:
             "solver": solver,
             "reason": reason,
             "first_schema": spec.schema if before is None else before.first_schema,
+            "chosen": problem.spec.arguments if before is None else before.chosen,
             "seen_weight": seen,
         }
         start = cls(

@@ -13,13 +13,9 @@ from sklearn.preprocessing import OneHotEncoder
 from sklearn_fm import FieldArray, FieldSchema
 from sklearn_fm.solvers.blocks import design as designs
 from sklearn_fm.solvers.blocks import table as block_tables
+from sklearn_fm.solvers.blocks.contract import Step, few_entries
 from sklearn_fm.solvers.blocks.design import ALONE, POOLED, TOGETHER, make_design
-from sklearn_fm.solvers.blocks.table import (
-    CompiledBlockTable,
-    Step,
-    few_entries,
-    make_block_table,
-)
+from sklearn_fm.solvers.blocks.table import CompiledBlockTable, make_block_table
 from sklearn_fm.solvers.blocks.torch_table import TorchBlockTable
 
 N_ROWS = 40

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_fm import FieldArray, FieldSchema, FMRegressor
+from sklearn_fm import DeepFMRegressor, FieldArray, FieldSchema, FMRegressor
 from sklearn_fm.models import DCN, FM, DeepFM
 from sklearn_fm.solvers.choice import SOLVERS, choose
+from sklearn_fm.solvers.gibbs.suits import estimate_seconds
 from sklearn_fm.solvers.problem import ModelSpec, Options, Problem, Task, Watch
 
 SCHEMA = FieldSchema.from_sizes([30, 20])
@@ -80,7 +81,7 @@ DEEP = {"model": DeepFM, "own": {"hidden_layer_sizes": (4,)}}
         (make_problem(solver="gibbs", l2_linear=1.0), "both as numbers, or both as 'auto'"),
         (make_problem(solver="gibbs", l2_linear=0.0, l2_embedding=1.0), "above 0, or 'auto'"),
         (replace(make_problem(solver="gibbs"), watch=WATCH), "so it takes no eval_set"),
-        (make_problem(solver="gibbs", **DEEP), "fits no hidden layers"),
+        (make_problem(solver="als", **DEEP), "fits no hidden layers"),
         (make_problem(task=LEVELS, solver="adagrad"), "need solver='gibbs'"),
         (make_problem(task=LEVELS, callbacks=[1]), "(which loss or noise_field ask for)"),
         (make_problem(task=replace(LEVELS, noise_field=("x0",))), "so it takes no noise_field"),
@@ -97,5 +98,101 @@ def test_what_is_refused_and_why(problem, words):
 def test_the_user_can_read_the_reason():
     X = np.array([["a", "x"], ["b", "x"], ["a", "y"]] * 9, dtype=object)
     model = FMRegressor(random_state=0).fit(X, np.arange(27.0))
+    assert model.solver_ == "gibbs"
+    assert "draws from the posterior predict best" in model.solver_reason_
+    assert "on one core" in model.solver_reason_
+    model = FMRegressor(l2_linear=1.0, random_state=0).fit(X, np.arange(27.0))
     assert model.solver_ == "lbfgs"
     assert "27 rows" in model.solver_reason_
+    assert "no draws, as l2_linear=1.0 is for a descent" in model.solver_reason_
+    assert DeepFMRegressor(max_epochs=1).fit(X, np.arange(27.0)).solver_ == "adagrad"
+
+
+# -- draws -----------------------------------------------------------------------------
+
+
+def drawn(n_rows=300, **changes):
+    """A problem of somebody who can hold draws."""
+    of_problem = {"watch", "find_pretrained", "device", "device_is_free"} & set(changes)
+    fields = {name: changes.pop(name) for name in of_problem}
+    return replace(make_problem(n_rows, **changes), takes_draws=True, **fields)
+
+
+SHARED = FieldSchema(("a", "b"), ("categorical",) * 2, (30, 30), (1, 1), vocabularies=("v", "v"))
+GPU = torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("problem", "solver", "words"),
+    [
+        (drawn(), "gibbs", "predict best, and take about"),
+        (drawn(task=CLASSES), "gibbs", "predict best"),
+        (drawn(100_000), "gibbs", "predict best"),
+        (drawn(early_stopping=False), "gibbs", "predict best"),
+        (drawn(2_000_000, own={"embedding_dim": 32}), "adagrad", "as draws would take about 28 s"),
+        (drawn(own={"embedding_dim": 2_000}), "lbfgs", "no draws, as draws would take about"),
+        (drawn(n_sweeps=10**6), "lbfgs", "no draws, as draws would take about"),
+        (drawn(schema=FieldSchema.from_sizes([10**10, 3])), "adagrad", "would not fit into memory"),
+        (drawn(learning_rate=0.1), "adagrad", "learning_rate calls for mini-batches"),
+        (drawn(callbacks=[1]), "adagrad", "callbacks calls for mini-batches"),
+        (drawn(l1_linear=1.0), "ftrl", "exactly 0"),
+        (drawn(l2_embedding=1.0), "lbfgs", "no draws, as l2_embedding=1.0 is for a descent"),
+        (drawn(batch_size=64), "lbfgs", "no draws, as batch_size=64 is for a descent"),
+        (drawn(tol=1e-6), "lbfgs", "no draws, as tol=1e-06 is for a descent"),
+        (drawn(watch=WATCH), "lbfgs", "no draws, as rows to watch are for a descent"),
+        (drawn(find_pretrained=lambda: None), "lbfgs", "pretrained embeddings are for a descent"),
+        (drawn(**DEEP), "lbfgs", "not linear in the weights of each category"),
+        (drawn(schema=SHARED), "lbfgs", "not linear in the weights of each category"),
+        (drawn(device=GPU), "adagrad", "device 'cuda' calls for mini-batches"),
+        (drawn(device=GPU, device_is_free=True), "gibbs", "predict best"),
+        (drawn(device=GPU, device_is_free=True, tol=1.0), "adagrad", "no draws, as tol=1.0"),
+        (replace(drawn(), one_pass=True), "adagrad", "partial_fit calls for mini-batches"),
+    ],
+)
+def test_when_auto_takes_draws(problem, solver, words):
+    choice = choose(problem)
+    assert choice.solver is SOLVERS[solver]
+    assert words in choice.reason
+
+
+def test_what_an_estimate_counts():
+    """Rows, slots, categories, width, outputs, sweeps: more of any takes longer."""
+    least = estimate_seconds(drawn())
+    three = Task("classes", n_classes=3)
+    more = [
+        drawn(600),
+        drawn(own={"embedding_dim": 16}),
+        drawn(schema=FieldSchema.from_sizes([30, 20, 10])),
+        drawn(schema=FieldSchema.from_sizes([300, 20])),
+        drawn(task=three),
+        drawn(n_sweeps=200),
+    ]
+    assert all(estimate_seconds(problem) > least for problem in more)
+    by_number = replace(drawn(n_sweeps=300), n_threads=2)
+    assert estimate_seconds(by_number) == pytest.approx(2 * least)  # whatever the threads
+    codes = drawn().rows
+    sparse = replace(drawn(), rows=codes.to_csr())
+    assert estimate_seconds(sparse) == pytest.approx(least, rel=0.5)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_few_rows_of_numbers_are_left_to_lbfgs(weighted):
+    """Copies of a row do not count, since a weight does not."""
+    schema = FieldSchema(("a",), ("binned",), (60,), (1,))
+    for n_rows, solver in ((499, "lbfgs"), (500, "gibbs")):
+        rows = FieldArray(np.arange(n_rows)[:, None] % 59, schema)
+        problem = replace(drawn(schema=schema), rows=rows, target=np.arange(1.0 * n_rows))
+        problem = replace(problem, weight=np.full(n_rows, 2.0))
+        if not weighted:
+            two = np.tile(np.arange(n_rows), 2)
+            problem = problem.at(rows[two], problem.target[two], np.ones(2 * n_rows))
+        choice = choose(problem)
+        assert choice.solver is SOLVERS[solver]
+        assert ("too few for bins" in choice.reason) == (solver == "lbfgs")
+
+
+def test_a_shared_vocabulary_is_fine_where_no_category_meets_itself():
+    codes = np.column_stack([np.arange(20), np.arange(20)[::-1]])  # 20 is even: never equal
+    rows = FieldArray(codes, SHARED)
+    problem = replace(drawn(20, schema=SHARED), rows=rows)
+    assert choose(problem).solver is SOLVERS["gibbs"]

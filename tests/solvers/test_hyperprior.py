@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from sklearn_fm.solvers.blocks.table import Moments
+from sklearn_fm.solvers.blocks.contract import Moments
 from sklearn_fm.solvers.gibbs.hyperprior import FixedPrior, HalfT, Wishart, make_hyperprior
 
 D = 3

@@ -151,8 +151,9 @@ def gather(
             feature_w = precise
         e = residuals[2 * row]
         if block >= 0:
-            y = values_before[entry] if have_values else 1.0
-            y_all, change = fill(layout, y), fill(layout, 0.0)
+            y_all, change = fill(layout, 1.0), fill(layout, 0.0)
+            if have_values:
+                y_all = fill(layout, values_before[entry])
             for k in range(0, K, lanes):
                 S, d = load(layout, sums, base + k), load(layout, moves, block * K + k)
                 change = multiply_add(S, d, change)
@@ -160,6 +161,7 @@ def gather(
                 store(sums, base + k, S)
                 store(X, at + k, factor * (S - x_all * load(layout, own, k)))
             if have_values:
+                y = values_before[entry]
                 e -= y * (total(change) - y * gaps[2 * block])
                 e -= linear_before[entry] * gaps[2 * block + 1]
             else:

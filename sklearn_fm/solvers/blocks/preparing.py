@@ -1,6 +1,6 @@
 """What solvers of blocks ask of a problem, and how weights travel between blocks and a module.
 
-A block is the vector and weight of one index. How blocks are updated is told in ``table``.
+A block is the vector and weight of one index. How blocks are updated is told in ``contract``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from ...data.array import FieldArray
 from ...models.contract import FieldModel
 from ..merging import MERGED_ROWS, merge_equal_rows
 from ..problem import Problem
+from .contract import BlockTable
 from .design import Design, make_design
-from .table import BlockTable, make_block_table
+from .table import make_block_table
 
 __all__ = [
     "find_refusal",

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .contract import Moments, Step, few_entries, have_covariance
 from .design import ALONE, POOLED, Design, Group
-from .table import Moments, Step, few_entries, have_covariance
 
 __all__ = ["TorchBlockTable"]
 

@@ -123,7 +123,7 @@ class Averaging:
             mean, n = before.mean, before.mean.n_draws
             vectors, linear = before.tables[:, :, :-1], before.tables[:, :, -1]
             self._narrow = [Narrow(self._counts, math.sqrt(n) * v) for v in vectors]
-            self._bias = _Moments(n, before.bias, np.zeros(len(before.bias)))
+            self._bias = _Moments(n, before.bias)
             self._linear = _Moments(n, linear, mean.deviations.astype(np.float64) ** 2)
             self._raw = _Moments(n, *mean.raw)
             if not keep_draws:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..blocks.table import BlockTable, Step
+from ..blocks.contract import BlockTable, Step
 from .hyperprior import Hyperprior
 from .likelihoods import Likelihood
 from .posterior import DRAWS_MEMORY, Draw
@@ -118,16 +118,15 @@ class Chain:
 
     def draw(self) -> Draw:
         """What predictions need of the state as it is."""
-        blocks, means, covariances = [], [], []
-        for block_table, prior in zip(self.block_tables, self.hyperpriors, strict=True):
-            blocks.append(block_table.read())
-            means.append(prior.mean)
+        first = self.block_tables[0]
+        n_blocks, n_priors = first.design.n_blocks, len(first.design.prior_names)
+        shape = len(self.block_tables), n_blocks + n_priors, first.embedding_dim + 1
+        tables, covariances = np.empty(shape, dtype=np.float32), []
+        pairs = zip(self.block_tables, self.hyperpriors, strict=True)
+        for table, (block_table, prior) in zip(tables, pairs, strict=True):
+            table[:n_blocks], table[n_blocks:] = block_table.read(), prior.mean
             covariances.append(np.linalg.inv(prior.precision))
-        return Draw(
-            np.concatenate([np.stack(blocks), np.stack(means)], axis=1).astype(np.float32),
-            np.stack(covariances).astype(np.float32),
-            self.likelihood.values(),
-        )
+        return Draw(tables, np.stack(covariances).astype(np.float32), self.likelihood.values())
 
     def record(self) -> dict[str, float]:
         """Numbers that tell how far the chain has come; the loss is that of some rows."""

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..blocks.table import Moments
+from ..blocks.contract import Moments
 
 __all__ = ["FixedPrior", "HalfT", "Hyperprior", "Wishart", "make_hyperprior"]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtr, ndtri, ndtri_exp
 
 from ...kernels import HAS_KERNELS
-from ..blocks.table import BlockTable
+from ..blocks.contract import BlockTable
 from .noise import Noise
 
 __all__ = [

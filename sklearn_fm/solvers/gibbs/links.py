@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logit, ndtri
+from scipy.special import logit
 
 from ...data.array import FieldArray
 from ...schema import FieldSchema
@@ -273,13 +273,7 @@ class GaussianLink:
         return self.loss.scale * np.sqrt(variance)
 
     def quantile(self, encoded: Any, raw: Raw, level: float) -> NDArray[np.float64]:
-        """Quantile of the target: of a mixture of one normal distribution per draw.
-
-        Of few draws that tell the spread only, of one normal distribution.
-        """
-        if raw.center is not None:
-            center = self.loss.predict(raw.center)
-            return center + ndtri(level) * self.deviation(encoded, raw)
+        """Quantile of the target: of a mixture of one normal distribution per draw."""
         mean = np.ascontiguousarray(raw.mean[:, :, 0])
         quantiles = normal_quantiles(mean, self._deviations(encoded, raw), level)
         return self.loss.predict(quantiles[:, None])

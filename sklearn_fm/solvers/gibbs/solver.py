@@ -11,8 +11,10 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
+from ...kernels import HAS_KERNELS
 from ...schema import FieldSchema
 from ...training.threads import limit_threads
 from ..blocks.design import Design
@@ -37,7 +39,7 @@ from .refit import redraw
 from .stopping import MOST_SWEEPS, UntilSettled
 from .verdict import convergence_table, describe_end, find_complaint
 
-__all__ = ["GibbsSolver", "average_of", "publish", "redraw_categories"]
+__all__ = ["GibbsSolver", "average_of", "check_draws_fit", "publish", "redraw_categories"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class GibbsSolver:
 
     def fit(self, problem: Problem, before: Fitted | None = None, reason: str = "") -> Outcome:
         """As `Solver.fit`."""
+        if problem.device_is_free and HAS_KERNELS:
+            problem = replace(problem, device=torch.device("cpu"))  # whose kernels are quicker
         with limit_threads(1):  # of BLAS, whose sums depend on their number
             return _Sampling(in_order(problem), before, reason).run()
 
@@ -84,7 +88,7 @@ class _Sampling:
         loss = problem.task.make_loss(target, weight, ranged=False)
         self.loss = loss if before is None else before.loss
         self.schema = problem.spec.schema
-        check_tables(_wide(problem.spec), 16)  # the least number of draws
+        check_draws_fit(problem.spec)
         self.generator = np.random.default_rng(self.seed)
         self.past = before.draws if before is not None else None
         if self.past is not None:  # the same numbers again would couple the chain to its past
@@ -171,7 +175,8 @@ class _Sampling:
         n_burn = None if options.n_burn == "auto" else options.n_burn
         until = None
         if options.n_sweeps == "auto":
-            n_sweeps, until = MOST_SWEEPS, UntilSettled.after(n_burn or 0)
+            n_sweeps = MOST_SWEEPS
+            until = UntilSettled.of(len(self.problem.target), n_burn or 0)
         else:
             n_sweeps = options.n_sweeps
             n_burn = n_sweeps // 10 if n_burn is None else n_burn
@@ -221,6 +226,8 @@ class _Sampling:
             history=history,
             n_epochs=len(history),
             first_schema=self.schema if before is None else before.first_schema,
+            chosen=problem.spec.arguments,
+            seen_weight=float(problem.weight.sum()),
         )
 
     def _state(self, probes: NDArray[np.float64], makeshift: bool) -> dict[str, Any]:
@@ -294,6 +301,22 @@ def average_of(fitted: Fitted) -> Average:
     return Average(draws.posterior, draws.mean, tables, state["bias"].astype(np.float64))
 
 
+def check_draws_fit(spec: ModelSpec) -> None:
+    """Raise before allocating what cannot fit into memory.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Module of which draws are to be taken.
+
+    Raises
+    ------
+    MemoryError
+        Naming the fields with the largest share.
+    """
+    check_tables(_wide(spec), 16)  # the least number of draws
+
+
 def _wide(spec: ModelSpec) -> ModelSpec:
     """Module in which each of several outputs has vectors of its own, side by side."""
     width = spec.arguments["embedding_dim"] * spec.n_outputs
@@ -356,8 +379,8 @@ def redraw_categories(
         "is_complete": draws.is_complete,
         "chain": draws.chain | state,
     }
-    names = ("task", "loss", "solver", "reason", "history", "n_epochs", "first_schema", "blend")
-    values = {name: getattr(fitted, name) for name in names}
+    kept = ("task", "loss", "solver", "reason", "chosen", "history", "n_epochs", "first_schema")
+    values = {name: getattr(fitted, name) for name in (*kept, "blend")}
     return publish(average, fitted.spec, seed, draws=found, **values)
 
 

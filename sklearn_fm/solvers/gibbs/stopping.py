@@ -42,19 +42,22 @@ class UntilSettled:
     least: int = _LEAST_SWEEPS
 
     @classmethod
-    def after(cls, n_burn: int) -> UntilSettled:
-        """The rule for a chain whose first sweeps do not count, if it is known how many.
+    def of(cls, n_rows: int, n_burn: int) -> UntilSettled:
+        """The rule for a chain.
 
         Parameters
         ----------
+        n_rows : int
+            Rows of different features or targets. All of them together may always cost one nat,
+            which is little beside what so few rows leave open.
         n_burn : int
-            How many; 0 for a tenth.
+            First sweeps that do not count, if it is known how many; 0 for a tenth.
 
         Returns
         -------
         UntilSettled
         """
-        return cls(least=n_burn + _LEAST_SWEEPS)
+        return cls(max(TOLERANCE, 1 / n_rows), n_burn + _LEAST_SWEEPS)
 
     def next_look(self, n_sweeps: int) -> int:
         """Sweeps after which to look next: a tenth more each time, since looking takes time.
