@@ -388,6 +388,10 @@ def test_what_needs_steps_or_draws_alone_is_refused(deep):
     other = pickle.loads(pickle.dumps(model)).set_params(warm_start=True, solver="adagrad")
     with pytest.raises(ValueError, match="warm_start cannot go on from solver='gibbs'"):
         other.fit(X[TRAIN], y[TRAIN])
+    with pytest.raises(ValueError, match="cannot go on from draws with an MLP of"):
+        other.set_params(solver="auto").fit(X[TRAIN], y[TRAIN])
+    with pytest.raises(ValueError, match=r"'gibbs' and hidden_layer_sizes=\(\)"):
+        other.set_params(solver="gibbs", hidden_layer_sizes=()).fit(X[TRAIN], y[TRAIN])
 
 
 def test_without_hidden_layers_it_is_the_factorization_machine():
