@@ -77,7 +77,7 @@ def choose(problem: Problem, before: Fitted | None = None) -> Choice:
     refusal = (
         _refused_options(problem, name)
         or solver.refuses(problem)
-        or _refused_change(problem, name, before)
+        or _refused_change(problem, solver, before)
     )
     if refusal is not None:
         raise ValueError(refusal)
@@ -155,11 +155,12 @@ def _refused_options(problem: Problem, name: str) -> str | None:
     )
 
 
-def _refused_change(problem: Problem, name: str, before: Fitted | None) -> str | None:
+def _refused_change(problem: Problem, solver: Solver, before: Fitted | None) -> str | None:
     """Why the fit before is no start for this one: links and widths must agree."""
     if before is None:
         return None
-    of_blocks = {solver in _OF_BLOCKS for solver in (before.solver, name)}
+    name = solver.name
+    of_blocks = {known in _OF_BLOCKS for known in (before.solver, name)}
     if before.draws is not None and before.blend is None and problem.options.solver == "auto":
         of_blocks = set()  # a descent knows how to go on from draws; by name it is meant otherwise
     if len(of_blocks) > 1 or (before.solver, name) == ("gibbs", "als"):
@@ -167,6 +168,12 @@ def _refused_change(problem: Problem, name: str, before: Fitted | None) -> str |
             f"warm_start cannot go on from solver={before.solver!r} with {name!r}: weights "
             "mean different things to them. Fit anew with warm_start=False; only 'gibbs' goes "
             "on from 'als'."
+        )
+    if before.spec.model_class is not problem.spec.model_class and solver is not _DEEP_DRAWS:
+        return (
+            "warm_start cannot go on from draws with an MLP of embeddings of its own beside them, "
+            f"as solver='gibbs' has fitted, with {name!r} and hidden_layer_sizes="
+            f"{problem.spec.arguments['hidden_layer_sizes']}. Fit anew with warm_start=False."
         )
     then, now = dict(before.chosen), dict(problem.spec.arguments)
     if name not in _OF_BLOCKS:  # which cut predictions off, and so may cut elsewhere now

@@ -9,6 +9,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import expit, log_softmax, logit
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 
@@ -180,7 +181,7 @@ def test_history_has_both_parts(deep):
     assert list(phases.unique()) == ["fit", "search (draws)", "search (deep)", "refit (deep)"]
     assert (phases == "fit").sum() == model.n_epochs_ == 20
     assert model.n_burn_ == 2
-    assert "lowers the loss by" in model.solver_reason_
+    assert "of the loss per row, at weights" in model.solver_reason_
     pytest.importorskip("matplotlib").use("agg")
     display = TraceDisplay.from_estimator(model)
     labels = [line.get_label() for line in display.lines_["train_loss"]]
@@ -304,14 +305,34 @@ def test_ctrl_c_leaves_what_was_complete(part, first, kept, monkeypatch):
     assert model.blend_["deep"] > 0
 
 
-@pytest.mark.filterwarnings("error")
 def test_a_diverging_descent_leaves_the_draws():
     X, y = two_classes()
-    model = DeepFMClassifier(**BOTH | {"learning_rate": 1e30})
-    with pytest.raises(FloatingPointError, match=r"learning_rate=1e\+30 is too large"):
+    model = DeepFMClassifier(**BOTH | {"learning_rate_dense": 1e25})
+    with pytest.warns(ConvergenceWarning, match="MLP beside the draws became infinite or NaN"):
         model.fit(X[TRAIN], y[TRAIN])
     plain = FMClassifier(**DRAWS).fit(X[TRAIN], y[TRAIN])
     assert_array_equal(model.predict_proba(X), plain.predict_proba(X))
+    assert model.blend_["deep"] == 0
+
+
+def test_interrupted_epochs_leave_the_best_of_them(monkeypatch):
+    """A Ctrl-C while the MLP searches: its epochs so far are weighed like those of any other."""
+    X, y = two_classes(third=2.0)
+    real = deep_draws.GradientSolver.fit
+
+    def fit(self, problem, *args):
+        found = real(self, problem, *args)
+        return found._replace(stopped_by=KeyboardInterrupt())
+
+    monkeypatch.setattr(deep_draws.GradientSolver, "fit", fit)
+    model = DeepFMClassifier(**BOTH)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X[TRAIN], y[TRAIN])
+    assert model.blend_["deep"] > 0
+    assert "refit (deep)" not in set(model.history_["phase"])
+    plain = FMClassifier(**DRAWS).fit(X[TRAIN], y[TRAIN])
+    losses = [log_loss(y[TEST], m.predict_proba(X[TEST])) for m in (model, plain)]
+    assert losses[0] < losses[1]
 
 
 # -- parameters --------------------------------------------------------------------------------
@@ -367,6 +388,10 @@ def test_what_needs_steps_or_draws_alone_is_refused(deep):
     other = pickle.loads(pickle.dumps(model)).set_params(warm_start=True, solver="adagrad")
     with pytest.raises(ValueError, match="warm_start cannot go on from solver='gibbs'"):
         other.fit(X[TRAIN], y[TRAIN])
+    with pytest.raises(ValueError, match="cannot go on from draws with an MLP of"):
+        other.set_params(solver="auto").fit(X[TRAIN], y[TRAIN])
+    with pytest.raises(ValueError, match=r"'gibbs' and hidden_layer_sizes=\(\)"):
+        other.set_params(solver="gibbs", hidden_layer_sizes=()).fit(X[TRAIN], y[TRAIN])
 
 
 def test_without_hidden_layers_it_is_the_factorization_machine():
