@@ -141,7 +141,7 @@ GPU = torch.device("cuda")
         (drawn(tol=1e-6), "lbfgs", "no draws, as tol=1e-06 is for a descent"),
         (drawn(watch=WATCH), "lbfgs", "no draws, as rows to watch are for a descent"),
         (drawn(find_pretrained=lambda: None), "lbfgs", "pretrained embeddings are for a descent"),
-        (drawn(**DEEP), "lbfgs", "not linear in the weights of each category"),
+        (drawn(**DEEP), "lbfgs", "few enough to take all rows at once"),
         (drawn(schema=SHARED), "lbfgs", "not linear in the weights of each category"),
         (drawn(device=GPU), "adagrad", "device 'cuda' calls for mini-batches"),
         (drawn(device=GPU, device_is_free=True), "gibbs", "predict best"),
