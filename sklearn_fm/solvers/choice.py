@@ -178,9 +178,7 @@ def _refused_change(problem: Problem, solver: Solver, before: Fitted | None) -> 
     then, now = dict(before.chosen), dict(problem.spec.arguments)
     if name not in _OF_BLOCKS:  # which cut predictions off, and so may cut elsewhere now
         then["y_range"], now["y_range"] = before.task.y_range, problem.task.y_range
-    if before.blend is not None and before.blend.deep is not None:
-        then = {**before.blend.deep.spec.arguments, **then}
-    for parameter in (now.keys() & then.keys()) - {"init_scale"}:
+    for parameter in now.keys() - {"init_scale"}:
         if then[parameter] != now[parameter]:
             return (
                 f"A fit that goes on keeps its module, of {parameter}={then[parameter]!r}, but "

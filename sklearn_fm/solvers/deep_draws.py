@@ -69,7 +69,8 @@ class DeepDrawsSolver:
 
     def fit(self, problem: Problem, before: Fitted | None = None, reason: str = "") -> Outcome:
         """As `Solver.fit`."""
-        return _Fit(problem, before, reason).run()
+        outcome = _Fit(problem, before, reason).run()
+        return outcome._replace(fitted=replace(outcome.fitted, chosen=problem.spec.arguments))
 
 
 class _Fit:
