@@ -182,7 +182,8 @@ class Averaging:
             share = raw.variance.mean() / (raw.variance.mean() + noise**2)
             wanted = [n for n in _FEW_DRAWS if share**2 / n <= _MOST_DOUBT]
             n_kept = min(wanted[0] if wanted else _FEW_DRAWS[-1], posterior.n_draws)
-            posterior = posterior.only(np.linspace(0, posterior.n_draws - 1, n_kept).astype(int))
+            some = np.linspace(0, posterior.n_draws - 1, n_kept).astype(int)
+            posterior = posterior.only(some).halved()
         return Average(posterior, mean, tables, self._bias.mean + gap)
 
     def _read(self, draw: Draw) -> NDArray[np.float64]:

@@ -380,7 +380,7 @@ def redraw_categories(
         "chain": draws.chain | state,
     }
     kept = ("task", "loss", "solver", "reason", "chosen", "history", "n_epochs", "first_schema")
-    values = {name: getattr(fitted, name) for name in (*kept, "blend")}
+    values = {name: getattr(fitted, name) for name in (*kept, "blend", "seen_weight")}
     return publish(average, fitted.spec, seed, draws=found, **values)
 
 
