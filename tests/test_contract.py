@@ -39,7 +39,7 @@ from sklearn.utils.estimator_checks import (
 )
 
 import sklearn_fm
-from sklearn_fm import FieldEncoder, FMClassifier, FMRegressor
+from sklearn_fm import DeepFMClassifier, DeepFMRegressor, FieldEncoder, FMClassifier, FMRegressor
 
 ROOT = Path(sklearn_fm.__file__).parent
 MODULES = sorted(module.name for module in pkgutil.walk_packages([str(ROOT)], prefix="sklearn_fm."))
@@ -69,6 +69,8 @@ SOLVERS = [
     first_with_solver("als", classifier=False)(solver="als"),
     first_with_solver("gibbs", classifier=True)(solver="gibbs", n_sweeps=40),
     first_with_solver("gibbs", classifier=False)(solver="gibbs", n_sweeps=40),
+    DeepFMClassifier(solver="gibbs", n_sweeps=40),  # by another solver of this name
+    DeepFMRegressor(solver="gibbs", n_sweeps=40),
 ]
 
 

@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
 
 from sklearn_fm import (
-    DeepFMClassifier,
+    DCNClassifier,
     FieldArray,
     FieldEncoder,
     FieldSchema,
@@ -470,8 +470,8 @@ def test_refused_combinations(options, message):
 
 def test_refused_by_parameter_validation():
     X, raw, _ = planted(60)
-    with pytest.raises(ValueError, match="The 'solver' parameter of DeepFMClassifier must be"):
-        DeepFMClassifier(solver="gibbs").fit(X, raw > 0)
+    with pytest.raises(ValueError, match="The 'solver' parameter of DCNClassifier must be"):
+        DCNClassifier(solver="gibbs").fit(X, raw > 0)
     for options in ({"n_sweeps": 0}, {"thin": 0}, {"hyperprior": "t"}, {"hyperprior_scale": 0}):
         with pytest.raises(ValueError, match=f"The '{next(iter(options))}' parameter"):
             FMRegressor(**{**QUICK, **options}).fit(X, raw)

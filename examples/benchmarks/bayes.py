@@ -106,7 +106,7 @@ class Gibbs:
         encoder, params = make_encoder(X, y), dict(self.params)
         if len(np.unique(y)) > 2:
             cls = DeepFMRegressor if self.deep else FMRegressor
-            if params["solver"] == "gibbs":
+            if params["solver"] == "gibbs" or (params["solver"] == "auto" and not self.deep):
                 params["y_range"] = (y.min(), y.max())
         else:
             cls = DeepFMClassifier if self.deep else FMClassifier
@@ -220,6 +220,24 @@ class Scikit:
         return self.model.predict_proba(X)[:, 1]
 
 
+def bank(data: Path, seed: int) -> Iterator[Split]:
+    """A random fifth of the bank's calls tests."""
+    X = pd.read_csv(data / "bank/bank-uci.csv.gz")
+    y = X.pop(X.columns[-1]).astype(str).isin(["yes", "1", "True"]).to_numpy(int)
+    X, X_test, y, y_test = train_test_split(X, y, test_size=0.2, random_state=seed)
+    yield X, y, X_test, y_test
+
+
+def few_of_adult(n_rows: int) -> Callable[[Path, int], Iterator[Split]]:
+    """Some of adult's training rows, and all of its test rows."""
+
+    def split(data: Path, seed: int) -> Iterator[Split]:
+        for X, y, X_test, y_test in adult(data, seed):
+            yield X[:n_rows], y[:n_rows], X_test, y_test
+
+    return split
+
+
 def make_encoder(X: pd.DataFrame, y: np.ndarray) -> FieldEncoder:
     """Ids are ids where ratings are predicted; otherwise the encoder sees for itself."""
     ids = [name for name in ("user", "item") if name in X] if len(np.unique(y)) > 2 else None
@@ -227,8 +245,9 @@ def make_encoder(X: pd.DataFrame, y: np.ndarray) -> FieldEncoder:
 
 
 OURS: dict[str, Callable[[int], Any]] = {
+    "defaults": lambda seed: Gibbs(seed, solver="auto"),
     'solver="gibbs"': lambda seed: Gibbs(seed),
-    'solver="auto" (gradients)': lambda seed: Gibbs(seed, solver="auto"),
+    'solver="adagrad"': lambda seed: Gibbs(seed, solver="adagrad"),
 }
 DEEP: dict[str, Callable[[int], Any]] = {
     'DeepFM, solver="gibbs"': lambda seed: Gibbs(seed, deep=True),
@@ -254,6 +273,10 @@ SETS: dict[str, tuple[Callable[[Path, int], Iterator[Split]], list[str]]] = {
     "movielens-90/10 + side": (movielens_side, ["myFM", "LightGBM"]),
     "kmrd": (kmrd, RATES),
     "adult": (adult, [*CLICKS, "HistGradientBoosting"]),
+    "bank": (bank, [*CLICKS, "HistGradientBoosting"]),
+} | {
+    f"adult, {n:,} rows": (few_of_adult(n), [*CLICKS, "HistGradientBoosting"])
+    for n in (300, 1_000, 3_000)
 }
 
 

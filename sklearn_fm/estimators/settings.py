@@ -270,7 +270,7 @@ class BlockParameters:
         posterior and averages predictions over draws, which is the most accurate where
         ids have few rows each, and on small tables, needs no validation rows, learning rate or
         penalties, and gives standard deviations. "auto" takes it for an ordinal `loss` or a
-        `noise_field`, and wherever sampling takes no more than twelve seconds on one core by an
+        `noise_field`, and wherever sampling takes no more than twenty seconds on one core by an
         estimate from the numbers of rows, fields and categories and `embedding_dim`, unless
         something asks for a descent: `partial_fit`, rows to watch, callbacks, a table on
         disk, a device that is named, a penalty, `tol`, or any parameter of mini-batches.
@@ -281,7 +281,7 @@ class BlockParameters:
         are the same as before; otherwise it keeps the weights as a start only.
     n_sweeps : int or "auto"
         Draws of all weights that "gibbs" takes. "auto" ends as soon as averaging over no more
-        draws costs a row .001 of loss, or .1% of a root mean squared error, or all rows together
+        draws costs a row .0005 of loss, or .05% of a root mean squared error, or all rows together
         1, by the Monte Carlo error of 2,000 training rows' predictions: after 100 draws at the
         least, 500 at most. `solver_reason_` tells why it ended, `history_` what it saw.
     n_burn : int or "auto"

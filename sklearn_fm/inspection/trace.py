@@ -29,7 +29,13 @@ _TITLES = {
     "valid_loss": "Validation loss",
     "noise_precision": "Precision of the noise",
 }
-_LATER = {"refit": ", all rows", "partial_fit": ", partial_fit"}
+_LATER = {
+    "refit": ", all rows",
+    "partial_fit": ", partial_fit",
+    "search (draws)": ", rows to learn from, draws",
+    "search (deep)": ", rows to learn from, MLP",
+    "refit (deep)": ", all rows, MLP",
+}
 _LABELS = {"train_loss": "training", "valid_loss": "validation"}
 _MOST_NAMED = 10
 _LONGEST_NAME = 24

@@ -89,8 +89,8 @@ class Blend:
     def describe(self) -> str:
         """Weights and gain in words, as a part of the reason for a solver."""
         found = (
-            f"; on {self.n_held_out:,} rows held out the MLP beside the draws lowers the loss by "
-            f"{self.gain:.2g} +- {self.standard_error:.1g} per row"
+            f"; on {self.n_held_out:,} rows held out the MLP beside the draws saves "
+            f"{self.gain:.2g} +- {self.standard_error:.1g} of the loss per row"
         )
         if self.of_deep:
             return f"{found}, at weights {self.of_draws:.2f} (draws) and {self.of_deep:.2f} (deep)"

@@ -77,7 +77,7 @@ def choose(problem: Problem, before: Fitted | None = None) -> Choice:
     refusal = (
         _refused_options(problem, name)
         or solver.refuses(problem)
-        or _refused_change(problem, name, before)
+        or _refused_change(problem, solver, before)
     )
     if refusal is not None:
         raise ValueError(refusal)
@@ -94,7 +94,8 @@ def _automatic(problem: Problem, before: Fitted | None) -> tuple[str, str]:
     if needs:
         return "adagrad", f"{needs} calls for mini-batches"
     no_draws = ""
-    if problem.takes_draws and not (_is_elsewhere(problem) and not problem.device_is_free):
+    can_draw = problem.takes_draws and not _DEEP_DRAWS.is_for(problem)
+    if can_draw and (problem.device_is_free or not _is_elsewhere(problem)):
         why = why_no_draws(problem, before)
         if why is None:
             return "gibbs", (
@@ -154,12 +155,13 @@ def _refused_options(problem: Problem, name: str) -> str | None:
     )
 
 
-def _refused_change(problem: Problem, name: str, before: Fitted | None) -> str | None:
+def _refused_change(problem: Problem, solver: Solver, before: Fitted | None) -> str | None:
     """Why the fit before is no start for this one: links and widths must agree."""
     if before is None:
         return None
-    of_blocks = {solver in _OF_BLOCKS for solver in (before.solver, name)}
-    if before.draws is not None and problem.options.solver == "auto":
+    name = solver.name
+    of_blocks = {known in _OF_BLOCKS for known in (before.solver, name)}
+    if before.draws is not None and before.blend is None and problem.options.solver == "auto":
         of_blocks = set()  # a descent knows how to go on from draws; by name it is meant otherwise
     if len(of_blocks) > 1 or (before.solver, name) == ("gibbs", "als"):
         return (
@@ -167,12 +169,16 @@ def _refused_change(problem: Problem, name: str, before: Fitted | None) -> str |
             "mean different things to them. Fit anew with warm_start=False; only 'gibbs' goes "
             "on from 'als'."
         )
+    if before.spec.model_class is not problem.spec.model_class and solver is not _DEEP_DRAWS:
+        return (
+            "warm_start cannot go on from draws with an MLP of embeddings of its own beside them, "
+            f"as solver='gibbs' has fitted, with {name!r} and hidden_layer_sizes="
+            f"{problem.spec.arguments['hidden_layer_sizes']}. Fit anew with warm_start=False."
+        )
     then, now = dict(before.chosen), dict(problem.spec.arguments)
     if name not in _OF_BLOCKS:  # which cut predictions off, and so may cut elsewhere now
         then["y_range"], now["y_range"] = before.task.y_range, problem.task.y_range
-    if before.blend is not None and before.blend.deep is not None:
-        then = {**before.blend.deep.spec.arguments, **then}
-    for parameter in (now.keys() & then.keys()) - {"init_scale"}:
+    for parameter in now.keys() - {"init_scale"}:
         if then[parameter] != now[parameter]:
             return (
                 f"A fit that goes on keeps its module, of {parameter}={then[parameter]!r}, but "

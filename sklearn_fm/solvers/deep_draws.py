@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from ..data.folder import FieldFolder
+from ..training.net import DivergenceError
 from .blend import Blend, as_raw, find_blend
 from .fitted import Fitted, Outcome, fitted_module
 from .gibbs.solver import GibbsSolver
@@ -26,6 +27,11 @@ from .start import stops_early
 __all__ = ["DeepDrawsSolver"]
 
 _DRAWS, _DEEP = GibbsSolver(), GradientSolver("adagrad")
+_DIVERGED = (
+    "The loss of the MLP beside the draws became infinite or NaN, so training it ended early; "
+    "solver_reason_ tells whether what it had learned is of use. Lower learning_rate or "
+    "learning_rate_dense tenfold, and scale numbers to about 1."
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,8 @@ class DeepDrawsSolver:
 
     def fit(self, problem: Problem, before: Fitted | None = None, reason: str = "") -> Outcome:
         """As `Solver.fit`."""
-        return _Fit(problem, before, reason).run()
+        outcome = _Fit(problem, before, reason).run()
+        return outcome._replace(fitted=replace(outcome.fitted, chosen=problem.spec.arguments))
 
 
 class _Fit:
@@ -93,12 +100,13 @@ class _Fit:
             return drawn._replace(fitted=replace(so_far, reason=so_far.reason + few))
         if self.refits:  # after the draws, which so are those of this seed without an MLP
             self._hold_out()
-        self.so_far = so_far
+        self.so_far, self.warning = so_far, drawn.warning
+        stopped_by = None
         try:
-            stopped_by = self._add_deep()
+            self._add_deep()
         except KeyboardInterrupt as stop:
             stopped_by = stop
-        return Outcome(self.so_far, stopped_by, drawn.warning)
+        return Outcome(self.so_far, stopped_by, self.warning)
 
     def _listener(self) -> Callable[[Callable[[], Any]], bool] | None:
         """Tell of the sweeps, as long as nobody wants to stop."""
@@ -126,49 +134,51 @@ class _Fit:
             for rows in (kept, out)
         )
 
-    def _add_deep(self) -> BaseException | None:
-        """Find weights of both models, and fit the deep one to all rows; what cut that short."""
+    def _add_deep(self) -> None:
+        """Find weights of both models, and fit the deep one to all rows."""
         problem, drawn, held_out = self.problem, self.so_far, self.held_out
-        history = []
         of_part = replace(problem.at(*self.part), watch=held_out, on_epoch=None)
-        found = drawn
-        if self.refits and problem.watch is None:
-            searched = _DRAWS.fit(_of_draws(of_part))
-            if searched.stopped_by is not None:
-                return searched.stopped_by
-            found = searched.fitted
-            history.append(_in_phase(found, "search (draws)"))
-        seed = int(problem.rng.randint(2**31 - 1))  # of both fits: from one start
+        found, rest = drawn, pd.DataFrame()
+        again = self.refits and problem.watch is None  # on all rows
+        if again:
+            found = self._finished(_DRAWS.fit(_of_draws(of_part))).fitted
+            rest = _in_phase(found, "search (draws)")
+        seed = int(problem.rng.randint(2**31 - 1))  # of both descents: from one start
         outcome = _DEEP.fit(_of_deep(of_part, seed))
-        deep, stopped_by = outcome.fitted, outcome.stopped_by
-        history.append(_in_phase(deep, "search (deep)"))
-        loss, n_threads = found.loss, problem.n_threads
+        deep = outcome.fitted
+        rest = pd.concat([rest, _in_phase(deep, "search (deep)")], ignore_index=True)
+        blend = self._weigh(found, deep)
+        if not blend.of_deep:
+            self.so_far = _together(drawn, blend, rest)
+            self._finished(outcome)
+            return
+        self.so_far = _together(drawn, replace(blend, deep=_bare(deep)), rest)
+        if self._finished(outcome).stopped_by is None and again:
+            all_rows = replace(_of_deep(problem, seed), on_epoch=None, path=outcome.path)
+            options = replace(all_rows.options, early_stopping=False)
+            outcome = self._finished(_DEEP.fit(replace(all_rows, options=options)))
+            if outcome.stopped_by is None:
+                deep = outcome.fitted
+                rest = pd.concat([rest, _in_phase(deep, "refit (deep)")], ignore_index=True)
+                self.so_far = _together(drawn, replace(blend, deep=_bare(deep)), rest)
+
+    def _weigh(self, found: Fitted, deep: Fitted) -> Blend:
+        """Weights of draws and of a deep model by the rows held out."""
+        problem, rows, loss = self.problem, self.held_out.rows, found.loss
         base = np.zeros(1)
         if loss.is_classifier:
             base = loss.best_constant(problem.target, problem.weight)
-        raw = deep.raw(held_out.rows, n_threads, lambda: problem.device)
-        blend = find_blend(
-            found.raw(held_out.rows, n_threads).astype(np.float64),
-            as_raw(deep, raw, loss),
-            held_out,
-            base,
-            loss,
-        )
-        rest = pd.concat(history, ignore_index=True)
-        if not blend.of_deep:
-            self.so_far = _together(drawn, blend, rest)
-            return stopped_by
-        self.so_far = _together(drawn, replace(blend, deep=_bare(deep)), rest)
-        if stopped_by is not None or not self.refits or problem.watch is not None:
-            return stopped_by
-        again = replace(_of_deep(problem, seed), on_epoch=None, path=outcome.path)
-        again = replace(again, options=replace(again.options, early_stopping=False))
-        outcome = _DEEP.fit(again)
-        if outcome.stopped_by is None:
-            deep = outcome.fitted
-            rest = pd.concat([rest, _in_phase(deep, "refit (deep)")], ignore_index=True)
-            self.so_far = _together(drawn, replace(blend, deep=_bare(deep)), rest)
-        return outcome.stopped_by
+        drawn = found.raw(rows, problem.n_threads).astype(np.float64)
+        raw = deep.raw(rows, problem.n_threads, lambda: problem.device)
+        return find_blend(drawn, as_raw(deep, raw, loss), self.held_out, base, loss)
+
+    def _finished(self, outcome: Outcome) -> Outcome:
+        """A fit that no Ctrl-C cut short; a descent that diverged is told of in the end."""
+        if isinstance(outcome.stopped_by, DivergenceError):
+            self.warning = _DIVERGED
+        elif outcome.stopped_by is not None:
+            raise outcome.stopped_by
+        return outcome
 
 
 def _of_draws(problem: Problem) -> Problem:

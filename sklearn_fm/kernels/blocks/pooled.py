@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ..compile import INLINE
+from ..compile import PART
 from ..simd import fill, load, multiply_add, pointer, prefetch, store, total
 from .rows import AHEAD
 
 __all__ = ["apply_pooled", "catch_up", "gather_pooled"]
 
 
-@njit(**INLINE)
+@njit(**PART)
 def catch_up(layout: Any, blocks: Any, state: Any, first: int, last: int) -> None:
     """Let the rows of entries catch up with blocks of groups before."""
     K = layout.K
@@ -41,7 +41,7 @@ def catch_up(layout: Any, blocks: Any, state: Any, first: int, last: int) -> Non
         residuals[2 * row] -= x_w * gaps[2 * block + 1]
 
 
-@njit(**INLINE)
+@njit(**PART)
 def gather_pooled(
     layout: Any, blocks: Any, state: Any, first: int, n: int, end: int, X: Any
 ) -> tuple[float, float]:
@@ -73,7 +73,7 @@ def gather_pooled(
     return ww, we
 
 
-@njit(**INLINE)
+@njit(**PART)
 def apply_pooled(layout: Any, blocks: Any, state: Any, block: int, first: int, last: int) -> None:
     """Bring rows and embeddings up to date with the move of a block."""
     K = layout.K

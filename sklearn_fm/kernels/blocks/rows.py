@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from ..compile import COMPILE, INLINE
 from ..simd import beyond, fill, load, multiply_add, pointer, prefetch, store, total
 
-__all__ = ["AHEAD", "Blocks", "State", "gather", "set_block", "settle", "sum_up"]
+__all__ = ["AHEAD", "Blocks", "State", "gather", "retarget", "set_block", "settle"]
+__all__ += ["sum_up"]
 
 #: Entries from now whose rows are asked for.
 AHEAD = 24
@@ -218,6 +219,29 @@ def settle(layout: Any, blocks: Any, state: Any, first: int, last: int) -> None:
             store(sums, row * K + k, multiply_add(x_all, d, S))
         residuals[2 * row] -= x * (total(change) - x * gaps[2 * block])
         residuals[2 * row] -= x_w * gaps[2 * block + 1]
+
+
+@njit(**COMPILE)
+def retarget(state: Any, target_: Any, residuals_: Any, precision_: Any) -> None:
+    """Move the targets of rows so that these are their residuals, and set their precisions.
+
+    Parameters
+    ----------
+    state : State
+        The rows.
+    target_ : ndarray of float64 of shape (n_rows,)
+        Moved by as much as the residuals are.
+    residuals_ : ndarray of float64 of shape (n_rows,)
+        New residuals.
+    precision_ : ndarray of float64 of shape (n_rows,) or (1,)
+        Of each row, or of all.
+    """
+    target, residuals, precision = pointer(target_), pointer(residuals_), pointer(precision_)
+    now, step = pointer(state.residuals), np.int64(len(precision_) > 1)
+    for row in range(len(residuals_)):
+        target[row] += residuals[row] - now[2 * row]
+        now[2 * row] = residuals[row]
+        now[2 * row + 1] = np.sqrt(precision[step * row])
 
 
 @njit(**COMPILE)

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from ..compile import INLINE, PART
+from ..compile import PART
 from ..simd import beyond, fill, load, multiply_add, store, total
 
 __all__ = ["Priors", "draw_by_entries", "draw_by_precision", "solve_size"]
@@ -129,7 +129,7 @@ def draw_by_precision(
         delta[p] = sum_
 
 
-@njit(**INLINE)
+@njit(**PART)
 def draw_by_entries(
     layout: Any,
     dim: int,

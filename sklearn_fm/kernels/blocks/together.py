@@ -71,7 +71,7 @@ def add_block(layout: Any, P: Any, delta: Any, new: Any, stretches: bool, Q: Any
             store(Q, a * W + c, load(wide, Q, a * W + c) + part)
 
 
-@njit(**INLINE)
+@njit(**PART)
 def add_entries(
     layout: Any,
     n: int,

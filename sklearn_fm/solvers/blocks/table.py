@@ -123,9 +123,11 @@ class CompiledBlockTable:
         self, residuals: NDArray[np.float64], precision: NDArray[np.float64] | float
     ) -> None:
         """Move targets so that these are the residuals, and set their precisions."""
-        self._target += residuals - self._state.residuals[:, 0]
-        self._state.residuals[:, 0] = residuals
-        self._state.residuals[:, 1] = np.sqrt(precision)
+        from ...kernels.blocks.rows import retarget
+
+        residuals = np.ascontiguousarray(residuals, dtype=np.float64)
+        of_rows = np.ascontiguousarray(precision, dtype=np.float64).reshape(-1)
+        retarget(self._state, self._target, residuals, of_rows)
 
     def read(self) -> NDArray[np.float64]:
         """Blocks [v | w]."""

@@ -20,7 +20,7 @@ __all__ = ["MOST_SWEEPS", "TOLERANCE", "UntilSettled", "averaging_loss"]
 #: Sweeps that a chain takes at most where it ends by itself.
 MOST_SWEEPS = 500
 #: Loss of a row, in nats, that an average over too few draws may cost.
-TOLERANCE = 0.001
+TOLERANCE = 0.0005
 _LEAST_SWEEPS = 100  # in fewer, the way from the start is mistaken for a small error
 _DOUBTFUL_DRAWS = 20.0
 _LEAST_VARIANCE = 1e-4  # of a label

@@ -20,8 +20,8 @@ from .solver import GibbsSolver, check_draws_fit
 __all__ = ["MOST_SECONDS", "estimate_seconds", "why_no_draws"]
 
 #: Seconds on one core that draws may take by the estimate.
-MOST_SECONDS = 12.0
-_USUAL_SWEEPS = 150  # of those that end by themselves; from 100 to 500
+MOST_SECONDS = 20.0
+_USUAL_SWEEPS = 250  # of those that end by themselves; from 100 to 500
 # Seconds of a sweep, as examples/benchmarks/bayes_speed.py --task cost compares them: per row; per
 # entry and per block, each a + b K^2; per vocabulary, whatever its size; and of the whole.
 _ROW = 2.3e-8
