@@ -112,7 +112,9 @@ class WithDraws(BaseFieldEstimator):
     def refit_categories(self, X: Any, y: Any, field: str, sample_weight: Any = None) -> Self:
         """Draw some categories of one field anew, such as a user with new ratings, or a new user.
 
-        All other weights stay as they are in each draw, so the cost is that of the rows given.
+        All other weights stay as they are in each draw, so the cost is that of the rows given. The
+        noise stays, too: a category's own if fit gave it one (`noise_field`), else that of rare
+        ones.
 
         Parameters
         ----------
