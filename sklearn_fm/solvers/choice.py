@@ -161,7 +161,7 @@ def _refused_change(problem: Problem, solver: Solver, before: Fitted | None) -> 
         return None
     name = solver.name
     of_blocks = {known in _OF_BLOCKS for known in (before.solver, name)}
-    if before.draws is not None and before.blend is None and problem.options.solver == "auto":
+    if before.draws is not None and problem.options.solver == "auto":
         of_blocks = set()  # a descent knows how to go on from draws; by name it is meant otherwise
     if len(of_blocks) > 1 or (before.solver, name) == ("gibbs", "als"):
         return (
