@@ -589,6 +589,18 @@ def test_numbers_that_run_away_are_an_error(solver, params):
         model.fit(matrix, raw[:30] * 0 + np.arange(30) % 2)
 
 
+@pytest.mark.parametrize("weights", ["tiny", "one huge"])
+def test_weights_that_run_away_are_an_error(weights):
+    """Not NaN in what was fitted, nor numpy's own error."""
+    X, raw, _ = planted(90)
+    weight = np.full(90, 1e-300)
+    cls, y = FMClassifier, np.digitize(raw, [-0.5, 0.5])
+    if weights == "one huge":
+        weight, cls, y = np.r_[1e12, np.ones(89)], FMRegressor, raw
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="sample weights"):
+        cls(**QUICK).fit(X, y, sample_weight=weight)
+
+
 @pytest.mark.parametrize(("first", "then"), [("adagrad", "als"), ("als", "adagrad")])
 def test_a_warm_start_does_not_change_what_y_range_means(first, then):
     """A sigmoid was put on what als had fitted without, or left away from what needs it."""

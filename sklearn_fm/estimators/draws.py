@@ -50,13 +50,14 @@ class WithDraws(BaseFieldEstimator):
         class 1 is the mean of Phi(z) over raw predictions z that spread around it.
     posterior_ : Posterior or None
         Draws of "gibbs": all of them with ``keep_draws=True``, when predictions are by these alone;
-        otherwise some, which tell how raw predictions spread around those of `module_`.
+        otherwise some, which tell how raw predictions spread around those of `module_`, as float16.
     compression_ : Series or None
         What became of the draws of "gibbs": their number ``n_draws``, that which `posterior_` has
         (``n_kept``), the ``width`` of `module_`'s vectors (for each output), and the root mean
         square ``error`` of its raw predictions, for up to 4,096 training rows against the mean over
-        all draws, in standard deviations of the noise (1 for classes and levels). The width is the
-        least of 16, 32, 48, 64, 96 and 128 whose error is at most .02, else 128.
+        all draws, in standard deviations of the noise (1 for classes and levels; of the overall
+        precision where categories have noises of their own). The width is the least of 16, 32, 48,
+        64, 96 and 128 whose error is at most .02, else 128.
     linear_std_ : ndarray of shape (table_size, n_outputs) or None
         Standard deviations in the posterior of the weights of the linear term, whose means
         `module_` has; of what training did not see, that of any such category. By name:
@@ -111,7 +112,9 @@ class WithDraws(BaseFieldEstimator):
     def refit_categories(self, X: Any, y: Any, field: str, sample_weight: Any = None) -> Self:
         """Draw some categories of one field anew, such as a user with new ratings, or a new user.
 
-        All other weights stay as they are in each draw, so the cost is that of the rows given.
+        All other weights stay as they are in each draw, so the cost is that of the rows given. The
+        noise stays, too: a category's own if fit gave it one (`noise_field`), else that of rare
+        ones.
 
         Parameters
         ----------

@@ -5,6 +5,7 @@ Vectors, whose coordinates mean nothing one by one, are not shown.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -30,15 +31,15 @@ def linear_weights(estimator: Any) -> pd.DataFrame:
     DataFrame
         One row per index of the table and output. Columns ``"field"``; ``"category"``, as it stands
         in cells, the median of a bin, missing for what is unknown, the code where X came encoded or
-        is hashed, and the field's name for a number; ``"output"``, the class if there are three or
-        more; ``"mean"``, the weight; and ``"std"``, its standard deviation in the posterior, NaN
-        unless solver "gibbs" was used. The deviation of an unknown category is that of any
-        category about which nothing is known.
+        is hashed, the field's name for a number, and the number of a sparse matrix's column;
+        ``"output"``, the class if there are three or more; ``"mean"``, the weight; and ``"std"``,
+        its standard deviation in the posterior, NaN unless solver "gibbs" was used. The deviation
+        of an unknown category is that of any category about which nothing is known.
 
     Raises
     ------
     ValueError
-        If the model has no linear term, or X was a sparse matrix whose columns have no fields.
+        If the model has no linear term.
 
     Examples
     --------
@@ -50,6 +51,7 @@ def linear_weights(estimator: Any) -> pd.DataFrame:
     ['field', 'category', 'mean', 'std']
     """
     check_is_fitted(estimator)
+    estimator = copy.copy(estimator)  # which another thread does not fit meanwhile
     module, schema = estimator.module_, estimator.schema_
     if not hasattr(module, "linear"):
         raise ValueError(f"{type(estimator).__name__} has no linear term, so it has no weights.")
@@ -80,6 +82,9 @@ def _categories(estimator: Any, f: int) -> NDArray[np.object_]:
     found = np.empty(size, dtype=object)
     if schema.kinds[f] == "numeric":
         found[:] = name
+        return found
+    if schema.kinds[f] == "columns":  # of which none is unknown
+        found[:] = np.arange(size)
         return found
     found[1:] = np.arange(size - 1)
     if encoder is None:

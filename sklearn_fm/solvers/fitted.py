@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -180,6 +180,13 @@ class Fitted:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        lacks = _what_lacks(self)
+        if lacks:
+            raise ValueError(
+                f"This model was written by another state of sklearn_fm (version "
+                f"{state.get('version', 'unknown')}; this is {__version__}): it lacks "
+                f"{', '.join(lacks)}. Load it with the version that wrote it, or fit anew."
+            )
 
     # -- predictions ---------------------------------------------------------------------
 
@@ -289,6 +296,21 @@ def fitted_module(module: FieldModel, **values: Any) -> Fitted:
 
 
 _BUILDING = threading.Lock()
+
+
+def _what_lacks(fitted: Fitted) -> list[str]:
+    """Names of attributes that an older pickle of a model, or of its draws, has no values of."""
+    parts: list[Any] = [fitted]
+    if getattr(fitted, "draws", None) is not None:
+        parts.append(fitted.draws)
+        parts += [getattr(fitted.draws, name, None) for name in ("posterior", "mean", "link")]
+    return [
+        f"{type(part).__name__}.{attribute.name}"
+        for part in parts
+        if part is not None
+        for attribute in fields(part)
+        if not hasattr(part, attribute.name)
+    ]
 
 
 def _as_arrays(module: FieldModel) -> dict[str, NDArray[Any]]:

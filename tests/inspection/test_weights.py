@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
+from scipy import sparse
 
 from sklearn_fm import BagField, FieldEncoder, FMClassifier, FMRegressor
 from sklearn_fm.inspection import linear_weights
@@ -56,3 +57,12 @@ def test_without_draws_or_an_encoder():
     table = linear_weights(FMRegressor(solver="lbfgs", random_state=0).fit(codes, Y))
     assert table["std"].isna().all()
     assert table.category[1:5].tolist() == [0, 1, 2, 3]
+
+
+def test_columns_of_a_sparse_matrix_have_their_numbers():
+    matrix = sparse.random(200, 5, 0.5, random_state=0, format="csr")
+    table = linear_weights(
+        FMRegressor(solver="lbfgs", random_state=0).fit(matrix, matrix[:, [0]].toarray()[:, 0])
+    )
+    assert table.category.tolist() == [0, 1, 2, 3, 4]
+    assert table["mean"].idxmax() == 0

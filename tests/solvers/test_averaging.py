@@ -242,6 +242,20 @@ def test_pickles_are_small_and_predict_the_same(kind, both):
     assert_array_equal(getattr(again, predict)(STRANGERS), getattr(few, predict)(STRANGERS))
 
 
+@pytest.mark.parametrize("part", ["Fitted.loss", "Draws.mean", "GaussianLink.loss", "Mean.raw"])
+def test_pickles_of_another_version_are_refused_in_words(part, both):
+    """Not by an AttributeError when rows are predicted."""
+    model = pickle.loads(pickle.dumps(both("numbers")[1]))
+    fitted = model._fitted.model
+    draws = fitted.draws
+    owner, name = part.split(".")
+    owners = {type(o).__name__: o for o in (fitted, draws, draws.mean, draws.link)}
+    del vars(owners[owner])[name]
+    text = pickle.dumps(model)
+    with pytest.raises(ValueError, match=rf"version 0\..*lacks {part}\. Load it with"):
+        pickle.loads(text)
+
+
 @pytest.mark.parametrize("kind", ["numbers", "three"])
 def test_a_chain_that_goes_on_is_averaged_as_if_it_had_not_stopped(kind):
     every, few = (

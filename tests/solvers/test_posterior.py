@@ -19,6 +19,7 @@ from sklearn_fm.solvers.gibbs import predictive
 from sklearn_fm.solvers.gibbs.chain import Draw
 from sklearn_fm.solvers.gibbs.posterior import Posterior, Raw, prior_of_index
 from sklearn_fm.solvers.gibbs.predictive import (
+    clipped_means,
     multinomial_probabilities,
     normal_quantiles,
     ordinal_probabilities,
@@ -221,6 +222,24 @@ def test_variance_of_unknown_blocks_by_brute_force(name, pair_slots):
 # -- distributions ---------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("n", [2, 8])
+def test_few_draws_spread_as_all_do_on_average(n):
+    """The variance over few of many numbers is too small, as every textbook says."""
+    rng = np.random.default_rng(0)
+    mean, center = rng.normal(size=(40_000, n, 2)) * [1, 3], rng.normal(size=(40_000, 2))
+    few = Raw(slice(0, 40_000), mean, np.zeros_like(mean)).around(center).stretched().mean
+    assert_allclose(few.mean(axis=1), center, atol=1e-12)
+    assert_allclose(few.var(axis=1).mean(axis=0), [1, 9], rtol=0.02)
+
+
+def test_all_draws_and_one_draw_are_not_stretched():
+    mean = np.random.default_rng(0).normal(size=(9, 4, 1))
+    every = Raw(slice(0, 9), mean, np.zeros_like(mean))
+    assert every.stretched() is every
+    one = Raw(slice(0, 9), mean[:, :1], np.zeros((9, 1, 1))).around(mean[:, 1])
+    assert_array_equal(one.stretched().mean[:, 0], mean[:, 1])
+
+
 def some_raw(n_outputs, n_draws=6, n_rows=5, seed=0):
     rng = np.random.default_rng(seed)
     shape = (n_rows, n_draws, n_outputs)
@@ -318,6 +337,21 @@ def test_ordinal_probabilities():
     assert_allclose(p[0], np.bincount(level.ravel(), minlength=4) / level.size, atol=0.004)
 
 
+def test_means_of_what_is_cut_off():
+    """By Monte Carlo; exactly where no weight is unknown; within the ends, however far."""
+    raw = some_raw(1)
+    known = raw._replace(variance=np.zeros_like(raw.variance))
+    exact = np.clip(raw.mean[:, :, 0], -0.5, 0.7).mean(axis=1)
+    assert_allclose(clipped_means(known, -0.5, 0.7), exact, rtol=1e-12)
+    u = np.random.default_rng(0).normal(size=200_000)
+    x = raw.mean + np.sqrt(raw.variance) * u
+    expected = np.clip(x, -0.5, 0.7).mean(axis=(1, 2))
+    assert np.abs(expected - exact).max() > 0.02
+    assert_allclose(clipped_means(raw, -0.5, 0.7), expected, atol=0.005)
+    far = raw._replace(mean=np.array([-1e9, 1e9]).reshape(2, 1, 1), variance=np.ones((2, 1, 1)))
+    assert_allclose(clipped_means(far, -0.5, 0.7), [-0.5, 0.7], rtol=1e-12)
+
+
 @pytest.mark.parametrize("has_kernels", [True, False])
 @pytest.mark.parametrize("level", [0.001, 0.05, 0.5, 0.9, 0.999])
 def test_quantiles_of_mixtures(level, has_kernels, monkeypatch):
@@ -359,6 +393,26 @@ def test_more_draws_than_memory_are_thinned(monkeypatch):
     both = a.extended(b)
     assert both.n_draws == len(both.values["bias"]) == len(both.covariances) == 4
     assert_array_equal(both.tables[2:], b.tables[::2])
+
+
+@pytest.mark.parametrize("has_kernels", [True, False])
+def test_draws_in_half_the_memory(has_kernels, monkeypatch):
+    monkeypatch.setattr(posteriors, "HAS_KERNELS", has_kernels)
+    posterior = make_posterior(TRAIN)
+    half = posterior.halved()
+    assert half.tables.dtype == np.float16
+    rounded = replace(posterior, tables=half.tables.astype(np.float32))
+    for found, expected in zip(read_all(half, TEST), read_all(rounded, TEST), strict=True):
+        assert_array_equal(found, expected)
+    assert_allclose(read_all(half, TEST)[0], read_all(posterior, TEST)[0], atol=0.02)
+
+
+@pytest.mark.parametrize("factor", [1e5, 1e-5, np.nan])
+def test_blocks_that_half_the_memory_cannot_hold(factor):
+    """Of one index whose multipliers are very small or very large."""
+    posterior = make_posterior(TRAIN)
+    posterior.tables[:, :, 3] *= factor
+    assert posterior.halved() is posterior
 
 
 def test_growing_vocabularies_change_no_prediction():

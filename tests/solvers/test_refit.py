@@ -107,6 +107,22 @@ def test_all_rows_again_change_little():
     assert np.sqrt(np.mean((before - after) ** 2)) < 0.05
 
 
+def test_draws_stay_half_as_large_unless_a_newcomer_is_too_wild():
+    X, y = ratings(1500)
+    model = FMRegressor(**FAST).fit(X, y)
+    assert model.posterior_.tables.dtype == np.float16
+    seen = model._fitted.model.seen_weight
+    for value, dtype in ((3.0, np.float16), (1e7, np.float32)):
+        known = model.posterior_
+        newcomer = X[:5].assign(user=f"gives {value}")
+        model.refit_categories(newcomer, np.full(5, value), "user")
+        found = model.posterior_.tables
+        assert found.dtype == dtype
+        assert np.isfinite(found).all()
+        assert_array_equal(found[:, :, : known.n_blocks], known.tables[:, :, : known.n_blocks])
+    assert model._fitted.model.seen_weight == seen
+
+
 def test_what_is_refused():
     X, y = ratings(500)
     model = FMRegressor(**FAST).fit(X, y)

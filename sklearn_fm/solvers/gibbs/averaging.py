@@ -41,9 +41,10 @@ class Mean:
         Width of its vectors.
     error : float
         Root mean square of its raw predictions' differences from the average over all draws, for
-        up to 4,096 training rows, in standard deviations of the noise: of the residuals in a
-        regression, 1 for classes and levels. The width is the least of `WIDTHS` whose error is at
-        most .02, or the largest.
+        up to 4,096 training rows, in standard deviations of the noise: 1 for classes and levels;
+        where categories have a noise of their own, that of the overall precision, by which the
+        least noisy count most. The width is the least of `WIDTHS` whose error is at most .02, or
+        the largest.
     priors : ndarray of float32 of shape (n_outputs, n_priors, width + 1)
         Blocks [v | w] of what was not seen in training.
     deviations : ndarray of float32 of shape (n_outputs, n_blocks + n_priors)
@@ -182,7 +183,8 @@ class Averaging:
             share = raw.variance.mean() / (raw.variance.mean() + noise**2)
             wanted = [n for n in _FEW_DRAWS if share**2 / n <= _MOST_DOUBT]
             n_kept = min(wanted[0] if wanted else _FEW_DRAWS[-1], posterior.n_draws)
-            posterior = posterior.only(np.linspace(0, posterior.n_draws - 1, n_kept).astype(int))
+            some = np.linspace(0, posterior.n_draws - 1, n_kept).astype(int)
+            posterior = posterior.only(some).halved()
         return Average(posterior, mean, tables, self._bias.mean + gap)
 
     def _read(self, draw: Draw) -> NDArray[np.float64]:

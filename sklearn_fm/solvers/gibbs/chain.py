@@ -28,8 +28,8 @@ _WATCHED = 2_000  # raw predictions that tell when to end
 _LOSS_ROWS = 4096  # that the training loss is of
 _LEAST_DRAWS = 10
 _DIVERGED = (
-    "Draws became infinite or NaN. Scale numbers that are very large or very small, and leave "
-    "hyperprior_scale near 1. Nothing was changed."
+    "Draws became infinite or NaN. Scale numbers and sample weights that are very large or very "
+    "small, and leave hyperprior_scale near 1. Nothing was changed."
 )
 
 
@@ -209,9 +209,9 @@ def sample(chain: Chain, plan: Schedule, rng: np.random.Generator) -> Run:
             started = time.perf_counter()
             try:
                 chain.sweep(rng)
+                record = {"epoch": sweep + 1, **chain.record()}
             except np.linalg.LinAlgError:
                 raise FloatingPointError(_DIVERGED) from None
-            record = {"epoch": sweep + 1, **chain.record()}
             if not np.isfinite(record["train_loss"]):
                 raise FloatingPointError(_DIVERGED)
             watched[sweep] = chain.likelihood.raw(chain.block_tables, rows)

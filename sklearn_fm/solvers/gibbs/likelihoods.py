@@ -1,7 +1,7 @@
 """What the targets are, given raw predictions: how latent targets, noise and biases are drawn.
 
 Each class turns its targets into Gaussian ones, whose residuals it gives to the tables of blocks:
-one table per raw prediction of a row. Predictive distributions are in ``posterior``.
+one table per raw prediction of a row. Predictive distributions are in ``predictive``.
 """
 
 from __future__ import annotations
@@ -302,9 +302,10 @@ class MultinomialProbit(_Latent):
     def loss(
         self, block_tables: Sequence[BlockTable], rows: NDArray[np.intp] | None = None
     ) -> float:
-        """Share of rows whose largest raw prediction is another class's."""
+        """Share of rows whose largest raw prediction is another class's; NaN where one is none."""
         at = slice(None) if rows is None else rows
-        wrong = self.raw(block_tables, rows).argmax(axis=1) != self.label[at]
+        raw = self.raw(block_tables, rows)
+        wrong = np.where(np.isfinite(raw).all(axis=1), raw.argmax(axis=1) != self.label[at], np.nan)
         return float(np.average(wrong, weights=self.weight[at]))
 
 

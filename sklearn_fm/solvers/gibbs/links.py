@@ -26,6 +26,7 @@ from .likelihoods import (
 from .noise import Noise, group_categories, noise_floor, noise_precision
 from .posterior import Posterior, Raw
 from .predictive import (
+    clipped_means,
     multinomial_probabilities,
     normal_quantiles,
     ordinal_probabilities,
@@ -260,21 +261,19 @@ class GaussianLink:
 
     def mean(self, raw: Raw) -> NDArray[np.float64]:
         """Expected target on the scale of the loss."""
-        if self.is_linear and raw.center is not None:
-            return raw.center
-        low, high = (-np.inf, np.inf) if self.y_range is None else self.y_range
-        encode = self.loss.encode
-        return np.clip(raw.mean[:, :, 0], encode(low), encode(high)).mean(axis=1, keepdims=True)
+        if self.y_range is not None:
+            return clipped_means(raw, *self.loss.encode(np.array(self.y_range)))[:, None]
+        return raw.mean.mean(axis=1) if raw.center is None else raw.center
 
     def deviation(self, encoded: Any, raw: Raw) -> NDArray[np.float64]:
         """Standard deviation of the target, its noise included."""
         variance = (self._deviations(encoded, raw) ** 2).mean(axis=1)
-        variance += raw.mean[:, :, 0].var(axis=1)
+        variance += raw.stretched().mean[:, :, 0].var(axis=1)
         return self.loss.scale * np.sqrt(variance)
 
     def quantile(self, encoded: Any, raw: Raw, level: float) -> NDArray[np.float64]:
         """Quantile of the target: of a mixture of one normal distribution per draw."""
-        mean = np.ascontiguousarray(raw.mean[:, :, 0])
+        mean = np.ascontiguousarray(raw.stretched().mean[:, :, 0])
         quantiles = normal_quantiles(mean, self._deviations(encoded, raw), level)
         return self.loss.predict(quantiles[:, None])
 

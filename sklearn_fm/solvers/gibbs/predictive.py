@@ -1,4 +1,4 @@
-"""What is predicted by raw predictions of many draws: probabilities and quantiles.
+"""What is predicted by raw predictions of many draws: probabilities, means and quantiles.
 
 How raw predictions come about is told in ``posterior``.
 """
@@ -15,6 +15,7 @@ from ...kernels import HAS_KERNELS
 from .posterior import Raw
 
 __all__ = [
+    "clipped_means",
     "multinomial_probabilities",
     "normal_quantiles",
     "ordinal_probabilities",
@@ -115,6 +116,37 @@ def ordinal_probabilities(raw: Raw, cuts: NDArray[np.float64]) -> NDArray[np.flo
     ]
     edges = np.column_stack([np.zeros(len(deviation)), *below, np.ones(len(deviation))])
     return np.diff(edges, axis=1)
+
+
+def clipped_means(raw: Raw, low: float, high: float) -> NDArray[np.float64]:
+    """Means of what is cut off at the ends of an interval, averaged over draws.
+
+    E[clip(x, a, b)] = a + s (h((m - a) / s) - h((m - b) / s)), h(z) = z Phi(z) + phi(z), where x is
+    normal with mean m and standard deviation s.
+
+    Parameters
+    ----------
+    raw : Raw
+        Raw predictions of one output.
+    low, high : float
+        Ends.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+    """
+    mean, variance = raw.mean[:, :, 0], raw.variance[:, :, 0]
+    clipped = np.clip(mean, low, high)
+    uncertain = variance > 0
+    s = np.sqrt(variance[uncertain])
+    above, beyond = ((mean[uncertain] - end) / s for end in (low, high))
+    clipped[uncertain] = low + s * (_mean_excess(above) - _mean_excess(beyond))
+    return np.clip(clipped, low, high).mean(axis=1)
+
+
+def _mean_excess(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """E[max(z + u, 0)], u ~ N(0, 1)."""
+    return z * ndtr(z) + np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
 
 
 def normal_quantiles(

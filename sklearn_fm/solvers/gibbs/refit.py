@@ -182,7 +182,7 @@ def _with_blocks(posterior: Posterior, found: dict[int, NDArray[np.float64]]) ->
     new = [index for index in found if positions[index] >= n_blocks]
     positions[positions >= n_blocks] += len(new)
     positions[new] = n_blocks + np.arange(len(new))
-    tables = _with_room(posterior.tables, n_blocks, len(new), axis=2)
+    tables = _with_room(posterior.tables.astype(np.float32), n_blocks, len(new), axis=2)
     for index, theta in found.items():
         tables[:, 0, positions[index]] = theta
     return replace(posterior, tables=tables, positions=positions)
@@ -237,6 +237,8 @@ def _average_with(
             machine, rows
         )
     mean = replace(mean, counts=counts, deviations=deviations)
+    if before.tables.dtype == np.float16:
+        posterior = posterior.halved()
     return Average(posterior, mean, tables, average.bias)
 
 

@@ -237,7 +237,7 @@ class _Sampling:
             "digest": self.digest,
             "schema": self.schema,
             "indices": self.design.indices,
-            "blocks": [table.read() for table in chain.block_tables],
+            "blocks": [table.read().astype(np.float32) for table in chain.block_tables],  # as it is
             "priors": [prior.state() for prior in chain.hyperpriors],
             "values": chain.likelihood.values(),
             "probes": probes,
@@ -314,7 +314,7 @@ def check_draws_fit(spec: ModelSpec) -> None:
     MemoryError
         Naming the fields with the largest share.
     """
-    check_tables(_wide(spec), 16)  # the least number of draws
+    check_tables(_wide(spec), 16)  # ten draws, the least number, and the chain's own blocks
 
 
 def _wide(spec: ModelSpec) -> ModelSpec:
@@ -370,7 +370,7 @@ def redraw_categories(
     average = redraw(average, encoded, field, targets, np.random.default_rng(seed))
     posterior = average.posterior
     drawn = posterior.indices
-    last = posterior.tables[-1, 0, : len(drawn)].astype(np.float64)
+    last = posterior.tables[-1, 0, : len(drawn)].astype(np.float32)
     state = {"digest": None, "schema": schema, "indices": drawn, "blocks": [last]}
     found = {
         "link": draws.link,
@@ -380,7 +380,7 @@ def redraw_categories(
         "chain": draws.chain | state,
     }
     kept = ("task", "loss", "solver", "reason", "chosen", "history", "n_epochs", "first_schema")
-    values = {name: getattr(fitted, name) for name in (*kept, "blend")}
+    values = {name: getattr(fitted, name) for name in (*kept, "blend", "seen_weight")}
     return publish(average, fitted.spec, seed, draws=found, **values)
 
 
