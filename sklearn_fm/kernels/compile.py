@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from numba import types
+from numba import typeof, types
 from numba.core import cgutils
 from numba.core.imputils import lower_constant
+from numba.core.typing.templates import AttributeTemplate
 from numba.extending import (
     NativeValue,
-    make_attribute_wrapper,
+    infer_getattr,
+    lower_getattr_generic,
     models,
-    overload_attribute,
     register_model,
     typeof_impl,
     unbox,
@@ -33,14 +34,19 @@ if not HAS_KERNELS:  # pointers and registers mean nothing to Python; what calls
 #: Without "fastmath": it lets a sum depend on how a loop was unrolled, hence on how many columns a
 #: thread has.
 COMPILE: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
-INLINE: dict[str, Any] = {**COMPILE, "cache": False, "forceinline": True}
-#: Part of a kernel that stands in it once, however often it is called: less to compile.
-PART: dict[str, Any] = {**COMPILE, "cache": False}
+#: Part of a kernel that stands in it once, however often it is called: less to compile. What Python
+#: or C would call it by is left out, which is as much again.
+PART: dict[str, Any] = {
+    **COMPILE,
+    "cache": False,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
+INLINE: dict[str, Any] = {**PART, "forceinline": True}
 
 T = TypeVar("T")
 #: Attributes of layouts that decide how a kernel is compiled.
 _ALWAYS_CONSTANT = ("lanes", "C", "rule")
-_CONSTANTS: set[str] = set()
 
 
 class LayoutType(types.Type):
@@ -123,28 +129,36 @@ def as_layout(layout: type[T]) -> type[T]:
     def type_of_layout(value: Any, context: Any) -> LayoutType | SizedLayoutType:
         return SizedLayoutType(value) if value.sizes else LayoutType(value)
 
-    for name in vars(layout):
-        if not name.startswith("_") and name not in {"number", "compiled", "sizes", *_CONSTANTS}:
-            _CONSTANTS.add(name)
-            _make_constant(name)
-            if name not in _ALWAYS_CONSTANT:
-                make_attribute_wrapper(SizedLayoutType, name, name)
     return layout
 
 
-def _make_constant(name: str) -> None:
-    @overload_attribute(LayoutType, name, strict=False)
-    def get(layout):  # type: ignore[no-untyped-def]  # numba reads the signature
-        number = getattr(layout.layout, name)
-        return lambda layout: number
+class _Attributes(AttributeTemplate):
+    """Attributes of layouts, read without a function that would have to be compiled for each."""
+
+    def generic_resolve(self, typ: LayoutType | SizedLayoutType, name: str) -> Any:
+        if isinstance(typ, SizedLayoutType) and name in typ.sizes:
+            return types.int64
+        value = _constant(typ, name)
+        return None if value is None else typeof(value)
 
 
-def _make_constant_of_sized(name: str) -> None:
-    @overload_attribute(SizedLayoutType, name, strict=False)
-    def get(layout):  # type: ignore[no-untyped-def]
-        number = layout.constants[name]
-        return lambda layout: number
+def _constant(typ: LayoutType | SizedLayoutType, name: str) -> Any:
+    """What a layout's type says of an attribute; None if it does not."""
+    if isinstance(typ, SizedLayoutType):
+        return typ.constants.get(name)
+    public = not name.startswith("_") and name not in ("number", "compiled", "sizes")
+    return getattr(typ.layout, name, None) if public else None
 
 
-for _name in _ALWAYS_CONSTANT:
-    _make_constant_of_sized(_name)
+def _lower_attribute(
+    context: Any, builder: Any, typ: LayoutType | SizedLayoutType, value: Any, name: str
+) -> Any:
+    if isinstance(typ, SizedLayoutType) and name in typ.sizes:
+        return getattr(cgutils.create_struct_proxy(typ)(context, builder, value=value), name)
+    constant = _constant(typ, name)
+    return context.get_constant_generic(builder, typeof(constant), constant)
+
+
+for _type in (LayoutType, SizedLayoutType):
+    infer_getattr(type(f"_AttributesOf{_type.__name__}", (_Attributes,), {"key": _type}))
+    lower_getattr_generic(_type)(_lower_attribute)

@@ -17,7 +17,8 @@ from typing import Any
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils, config
-from numba.extending import intrinsic, models, overload, register_model
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
 
 __all__ = ["as_int32", "beyond", "fill", "load", "multiply_add", "pointer"]
 __all__ += ["prefetch", "registers", "root", "store", "total"]
@@ -215,23 +216,22 @@ def root(typing_context: Any, vector: Any) -> Any:
     return vector(vector), generate
 
 
-def _arithmetic(operation: str) -> Any:
-    @intrinsic
-    def compute(typing_context: Any, left: Any, right: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return getattr(builder, operation)(*args)
+class _Arithmetic(AbstractTemplate):
+    """Two equal vectors make another."""
 
-        return left(left, right), generate
-
-    return compute
-
-
-def _overload(operator_: Any, compute: Any) -> None:
-    @overload(operator_, strict=False)
-    def choose(left: Any, right: Any) -> Any:
-        if isinstance(left, Vector) and isinstance(right, Vector):
-            return lambda left, right: compute(left, right)
+    def generic(self, args: Any, kws: Any) -> Any:
+        if not kws and len(args) == 2 and isinstance(args[0], Vector) and args[0] == args[1]:
+            return signature(args[0], *args)
         return None
+
+
+def _define(operator_: Any, operation: str) -> None:
+    """Let an operator be an instruction, rather than a function that has to be compiled."""
+    infer_global(operator_)(type(f"_Vector_{operation}", (_Arithmetic,), {}))
+
+    @lower_builtin(operator_, Vector, Vector)
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return getattr(builder, operation)(*args)
 
 
 for _operator, _operation in (
@@ -240,4 +240,4 @@ for _operator, _operation in (
     (operator.mul, "fmul"),
     (operator.truediv, "fdiv"),
 ):
-    _overload(_operator, _arithmetic(_operation))
+    _define(_operator, _operation)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ..compile import COMPILE, INLINE
+from ..compile import COMPILE, INLINE, PART
 
 __all__ = ["mixture_quantiles", "read_draws"]
 
@@ -118,7 +118,7 @@ def read_draws(
                 )
 
 
-@njit(**COMPILE)
+@njit(**PART)
 def _variance(
     start: int,
     stop: int,

@@ -12,7 +12,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..compile import INLINE, PART
+from ..compile import PART
 from ..simd import fill, store
 
 __all__ = ["BATCH", "add_rows", "clear"]
@@ -91,7 +91,7 @@ def add_rows(layout: Any, X: Any, n: int, P: Any) -> None:
             _add_tile(layout, X, n, P, a, c)
 
 
-@njit(**INLINE)
+@njit(**PART)
 def clear(layout: Any, P: Any) -> None:
     """Set statistics to 0."""
     zero = fill(layout.wide, 0.0)

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from ..compile import COMPILE, INLINE
+from ..compile import COMPILE, INLINE, PART
 from ..simd import beyond, fill, load, multiply_add, pointer, prefetch, store, total
 
 __all__ = ["AHEAD", "Blocks", "State", "gather", "retarget", "set_block", "settle"]
@@ -195,7 +195,7 @@ def set_block(layout: Any, state: Any, block: int, new: Any) -> None:
     state.weights[block] = new[K]
 
 
-@njit(**INLINE)
+@njit(**PART)
 def settle(layout: Any, blocks: Any, state: Any, first: int, last: int) -> None:
     """Let rows catch up with the last of their blocks."""
     K = layout.K
@@ -300,7 +300,7 @@ def sum_up(layout: Any, blocks: Any, state: Any, raw_: Any) -> None:
         raw[r] += total(square) / 2
 
 
-@njit(**INLINE)
+@njit(**PART)
 def pool(layout: Any, blocks: Any, state: Any, first: int, last: int) -> None:
     """Sum the embeddings of a group's blocks in each row."""
     K = layout.K

@@ -62,16 +62,20 @@ def _draw(
     P: Any,
     room: Any,
     delta: Any,
+    now: Any,
     new: Any,
 ) -> None:
-    """Draw a block given its statistics; `delta` becomes its way, in float64."""
-    K, W = layout.K, layout.width
-    precision = beyond(pointer(priors.precision), prior * (K + 1) * W)
+    """Draw a block given its statistics; in float64, `delta` is its way and `now` its end."""
+    W = layout.width
+    for k in range(layout.K + 1):
+        now[k] = theta[k]
+    precision = beyond(pointer(priors.precision), prior * (layout.K + 1) * W)
     least = beyond(pointer(priors.least), prior * W)
     shift = beyond(pointer(priors.shift), prior * W)
-    draw_by_precision(layout, dim, precision, least, shift, theta, P, noise, draws, room, delta)
-    for k in range(K + 1):
-        new[k] = theta[k] + delta[k]
+    draw_by_precision(layout, dim, precision, least, shift, now, P, noise, draws, room, delta)
+    for k in range(layout.K + 1):
+        new[k] = now[k] + delta[k]
+        now[k] = new[k]
 
 
 @njit(**COMPILE)
@@ -158,7 +162,7 @@ def sweep(
             if is_pooled:
                 pool(layout, blocks, state, first, last)
                 catch_up(layout, blocks, state, begin, end)
-            n_waiting = 0
+            n_waiting = np.int64(0)  # no literal, which would have functions of its own
             for block in range(first, last):
                 begin = chunks[4 * chunk + 2] if is_piece else starts[block]
                 stop = end if is_piece else starts[block + 1]
@@ -216,11 +220,10 @@ def sweep(
                         P,
                         room,
                         delta,
+                        now,
                         new,
                     )
                     if step >= 0:
-                        for k in range(K + 1):
-                            now[k] = new[k]
                         add_block(layout, P, delta, now, stretches, Q)
                 set_block(layout, state, block, new)
                 if is_pooled:
@@ -255,14 +258,13 @@ def sweep(
                             sum_,
                             room,
                             delta,
+                            now,
                             new,
                         )
                         set_block(layout, state, block, new)
                         for other in range(chunk + 1, following):
                             clear(layout, beyond(slots, (other - first_chunk) * size))
                         if step >= 0:
-                            for k in range(K + 1):
-                                now[k] = new[k]
                             more = beyond(slots, (chunk + 1 - first_chunk) * size)
                             add_block(layout, sum_, delta, now, stretches, more)
                             clear(layout, sum_)
@@ -288,7 +290,7 @@ def sweep(
             now,
             total,
             beyond(pointer(steps.noise), step * (K + 1)),
-            True,
+            len(steps.noise) > 0,  # likewise
             room,
             delta,
         )

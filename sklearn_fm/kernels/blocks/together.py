@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from ..compile import COMPILE, INLINE, PART
+from ..compile import COMPILE, PART
 from ..simd import fill, load, multiply_add, pointer, store, total
 from .gram import BATCH, add_rows
 
@@ -115,7 +115,7 @@ def add_entries(
     return n_waiting
 
 
-@njit(**INLINE)
+@njit(**PART)
 def take_step(layout: Any, state: Any, first: int, last: int, stretches: bool, step: Any) -> None:
     """Let blocks take a step, which becomes part of the move that rows have yet to catch up with.
 
