@@ -168,6 +168,13 @@ def test_what_an_estimate_counts():
         drawn(n_sweeps=300),
     ]
     assert all(estimate_seconds(problem) > least for problem in more)
+    thousand = np.full(300, 1000.0)
+    heavy = replace(drawn(task=CLASSES), weight=thousand)  # rows of latent targets, up to 100 each
+    assert estimate_seconds(heavy) > 1.5 * estimate_seconds(drawn(task=CLASSES))
+    assert estimate_seconds(replace(drawn(), weight=thousand)) == least
+    widths = (drawn(own={"embedding_dim": k}) for k in (256, 512))
+    narrow, wide = map(estimate_seconds, widths)
+    assert wide > 6 * narrow  # covariances of all vectors take K^3
     by_number = replace(drawn(n_sweeps=500), n_threads=2)
     assert estimate_seconds(by_number) == pytest.approx(2 * least)  # whatever the threads
     codes = drawn().rows

@@ -15,6 +15,7 @@ from ...kernels import HAS_KERNELS
 from ..fitted import Fitted
 from ..merging import MERGED_ROWS, merge_equal_rows
 from ..problem import Options, Problem
+from .likelihoods import count_copies
 from .solver import GibbsSolver, check_draws_fit
 
 __all__ = ["MOST_SECONDS", "estimate_seconds", "why_no_draws"]
@@ -22,12 +23,13 @@ __all__ = ["MOST_SECONDS", "estimate_seconds", "why_no_draws"]
 #: Seconds on one core that draws may take by the estimate.
 MOST_SECONDS = 20.0
 _USUAL_SWEEPS = 250  # of those that end by themselves; from 100 to 500
-# Seconds of a sweep, as examples/benchmarks/bayes_speed.py --task cost compares them: per row; per
-# entry and per block, each a + b K^2; per vocabulary, whatever its size; and of the whole.
+# Seconds of a sweep, as examples/benchmarks/bayes_speed.py --task cost compares them: per row (of
+# classes or levels as often as its weight says); per entry and per block, each a + b K^2; per
+# vocabulary, whatever its size, a + b K^3 for its matrices; and of the whole.
 _ROW = 2.3e-8
 _ENTRY = 4e-9, 3e-11
 _BLOCK = 2.3e-7, 1e-10
-_VOCABULARY = 1e-4
+_VOCABULARY = 1e-4, 2e-9
 _SWEEP = 3e-4
 _COLUMN = 5e-6  # of a sparse matrix, once
 _WITHOUT_KERNELS = 30.0
@@ -71,12 +73,16 @@ def estimate_seconds(problem: Problem) -> float:
     else:
         n_entries, n_blocks, n_vocabularies = rows.nnz, min(rows.shape[1], rows.nnz), 1
         once = _COLUMN * rows.shape[1]
-    square = problem.spec.arguments["embedding_dim"] ** 2
+    width = problem.spec.arguments["embedding_dim"]
+    square = width**2
+    n_targets = (
+        n_rows if problem.task.kind == "numbers" else int(count_copies(problem.weight).sum())
+    )
     sweep = _SWEEP + problem.task.n_outputs * (
-        n_rows * _ROW
+        n_targets * _ROW
         + n_entries * (_ENTRY[0] + _ENTRY[1] * square)
         + n_blocks * (_BLOCK[0] + _BLOCK[1] * square)
-        + n_vocabularies * _VOCABULARY
+        + n_vocabularies * (_VOCABULARY[0] + _VOCABULARY[1] * width * square)
     )
     n_sweeps = _USUAL_SWEEPS if options.n_sweeps == "auto" else options.n_sweeps
     return once + n_sweeps * sweep * (1.0 if HAS_KERNELS else _WITHOUT_KERNELS)
