@@ -113,7 +113,7 @@ def test_the_user_can_read_the_reason():
 
 def drawn(n_rows=300, **changes):
     """A problem of somebody who can hold draws."""
-    of_problem = {"watch", "find_pretrained", "device", "device_is_free"} & set(changes)
+    of_problem = {"watch", "find_pretrained", "device", "device_is_free", "weight"} & set(changes)
     fields = {name: changes.pop(name) for name in of_problem}
     return replace(make_problem(n_rows, **changes), takes_draws=True, **fields)
 
@@ -127,6 +127,8 @@ GPU = torch.device("cuda")
     [
         (drawn(), "gibbs", "predict best, and take about"),
         (drawn(task=CLASSES), "gibbs", "predict best"),
+        (drawn(weight=np.full(300, 1.5)), "gibbs", "predict best"),
+        (drawn(task=CLASSES, weight=np.full(300, 1.5)), "lbfgs", "no draws, as rows of classes"),
         (drawn(100_000), "gibbs", "predict best"),
         (drawn(early_stopping=False), "gibbs", "predict best"),
         (drawn(2_000_000, own={"embedding_dim": 32}), "adagrad", "as draws would take about 46 s"),
