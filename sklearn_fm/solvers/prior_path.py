@@ -37,6 +37,9 @@ _OF_DEEP_ALONE = (1.0, 1 / 2, 1 / 4)  # where there is no linear term
 _LIKELY, _SPREAD = 1 / 4, math.log(2)
 # Iterations of a fit that is validated: of a convex or quick one, and of one by autograd.
 _MAX_ITER, MAX_ITER_DEEP = 100, 30
+# The last fit may take as many times the iterations of those that converged: one that takes far
+# more leaves their kind of optimum for another, of which nothing was validated.
+_WAIT = 2
 _DEEP_ROWS = 500  # to validate on, with which one fold must do for fits by autograd, else two
 
 
@@ -149,7 +152,9 @@ class PriorPath:
             n_folds = 2 if len(self.folds[0].valid) < _DEEP_ROWS else 1
             self.folds, self._limit = self.folds[:n_folds], min(self._limit, MAX_ITER_DEEP)
             has_linear = "linear" in self.model.table_specs
-            priors = self._walk(others, _OF_DEEP if has_linear else _OF_DEEP_ALONE, priors)
+            strengths = _OF_DEEP if has_linear else _OF_DEEP_ALONE
+            stronger = (4.0,) if self.loss.n_outputs > 1 else ()  # more weights for as many rows
+            priors = self._walk(others, (*stronger, *strengths), priors)
         return priors
 
     def _walk(
@@ -164,7 +169,7 @@ class PriorPath:
         deep = not (linear_only or is_plain_fm(self.model))
         needs_evidence = "linear" in self.model.table_specs and not linear_only
         best, best_losses, best_surprise = priors, np.full(1, np.inf), 0.0
-        kept = [fold.linear for fold in self.folds]
+        kept, most = [fold.linear for fold in self.folds], self.plan.max_epochs
         for strength in strengths:
             weaker = {name: getattr(self.start, name) * strength for name in names}
             tried = replace(priors, **weaker)
@@ -176,7 +181,7 @@ class PriorPath:
             gain += best_surprise - surprise
             if gain > (error if needs_evidence else 0.0):
                 best, best_losses, best_surprise = tried, losses, surprise
-                self.max_iter = self._limit if self._cut_short else self.plan.max_epochs
+                self.max_iter = min(self._limit if self._cut_short else _WAIT * self._longest, most)
                 kept = [fold.linear for fold in self.folds]
             elif gain < -error and not deep:  # whose fits may be stuck at one strength
                 break
@@ -189,7 +194,7 @@ class PriorPath:
         began = time.perf_counter()
         of_rows: list[NDArray[Any]] = []
         train_loss = valid_loss = metric = total = 0.0
-        self._cut_short = False
+        self._cut_short, self._longest = False, 1
         for fold in self.folds:
             self.restart()
             self.model.load_state_dict(fold.linear, strict=False)
@@ -210,6 +215,7 @@ class PriorPath:
                 linear_only=linear_only,
             )
             self._cut_short |= result.status == 1  # out of iterations
+            self._longest = max(self._longest, result.nit)
             if linear_only:
                 state = self.model.state_dict()
                 fold.linear = {name: state[name].clone() for name in ("bias", "linear.weight")}
