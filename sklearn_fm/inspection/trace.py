@@ -97,7 +97,7 @@ class TraceDisplay:
     >>> model = MFRegressor(random_state=0).fit(X, [5.0, 1.0, 4.0, 2.0, 5.0, 2.0])
     >>> display = TraceDisplay.from_estimator(model)
     >>> sorted(display.lines_)
-    ['train_loss']
+    ['noise_precision', 'scale_film', 'scale_user', 'train_loss']
     >>> plt.close(display.figure_)
     """
 

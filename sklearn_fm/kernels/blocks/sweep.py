@@ -34,7 +34,10 @@ def room_sizes(layout: Any) -> tuple[int, int]:
 
     Returns
     -------
-    n_wide, n : int
+    n_wide : int
+        In float64.
+    n : int
+        In the layout's numbers.
     """
     wide = 2 * (layout.tall + 1) * layout.width + solve_size(layout)
     own = layout.K + layout.lanes
