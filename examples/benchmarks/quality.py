@@ -3,8 +3,8 @@
     python examples/benchmarks/quality.py --data ../shared/data --seeds 5
 
 Every estimator has its defaults; FM and MF are fitted by gradients, too. The data sets are not part
-of the project; --data names a folder that holds them (movielens-100k/u.data, frappe/*.parquet, criteo/criteo_80k.parquet,
-adult/adult.parquet). Test rows are scored once per seed and never looked at in training.
+of the project; --data names a folder that holds them (movielens-100k/u.data, frappe/*.parquet,
+criteo/criteo_80k.parquet, adult/adult.parquet). Test rows are scored once per seed and never looked at in training.
 """
 
 from __future__ import annotations
