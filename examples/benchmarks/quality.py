@@ -4,7 +4,8 @@
 
 Every estimator has its defaults; FM and MF are fitted by gradients, too. The data sets are not part
 of the project; --data names a folder that holds them (movielens-100k/u.data, frappe/*.parquet,
-criteo/criteo_80k.parquet, adult/adult.parquet). Test rows are scored once per seed and never looked at in training.
+criteo/criteo_80k.parquet, adult/adult.parquet). Test rows are scored once per seed and never
+looked at in training.
 """
 
 from __future__ import annotations
