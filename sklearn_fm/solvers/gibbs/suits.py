@@ -113,9 +113,10 @@ def why_no_draws(problem: Problem, before: Fitted | None = None) -> str | None:
         return "rows to watch are for a descent"
     if problem.find_pretrained is not None:
         return "pretrained embeddings are for a descent"
-    if problem.task.kind == "classes" and np.any(problem.weight != 1):
-        # A label of weight 1.2 has that of two rows with more noise, which makes too sure.
-        return "rows of classes have weights, by which draws are surer than they should be"
+    if problem.task.kind == "classes" and np.any(problem.weight % 1 != 0):
+        # A label of weight 1.2 has that of two rows with more noise, which makes too sure; one of
+        # weight 2 is two rows.
+        return "weights of classes are not whole, by which draws are surer than they should be"
     if "binned" in problem.spec.schema.kinds and _count_different(problem) < _FEW_ROWS:
         return (
             f"fewer than {_FEW_ROWS} different rows are too few for bins, of which lbfgs takes "
