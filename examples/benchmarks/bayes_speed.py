@@ -42,18 +42,19 @@ def compare_costs(options: argparse.Namespace) -> None:
     """Print seconds per sweep beside what they are estimated to be."""
     cases = [("movielens-u1", 8), ("movielens-u1", 32), ("adult", 16), ("criteo", 16), ("kmrd", 32)]
     cases += [("frappe", rank) for rank in (8, 16, 32)]
+    made: list[Problem] = []
+
+    class Watched(GibbsSolver):
+        def fit(self, problem: Problem, *args: Any) -> Any:
+            made.append(problem)
+            return super().fit(problem, *args)
+
+    SOLVERS["gibbs"] = Watched()
     print("| milliseconds per sweep | measured | estimated |")
     print("|---|---|---|")
     for name, rank in cases:
         X, y, *_ = next(iter(SETS[name][0](options.data, 0)))
-        made: list[Problem] = []
-
-        class Watched(GibbsSolver):
-            def fit(self, problem: Problem, *args: Any) -> Any:
-                made.append(problem)  # noqa: B023
-                return super().fit(problem, *args)
-
-        SOLVERS["gibbs"] = Watched()
+        made.clear()
         clock = _Clock()
         cls = FMClassifier if len(np.unique(y)) == 2 else MFRegressor
         model = cls(solver="gibbs", n_sweeps=12, n_burn=0, embedding_dim=rank, random_state=0)

@@ -13,7 +13,7 @@ from numba import njit
 
 from ..compile import PART
 from ..simd import fill, load, multiply_add, pointer, prefetch, store, total
-from .rows import AHEAD
+from .rows import AHEAD, follow
 
 __all__ = ["apply_pooled", "catch_up", "gather_pooled"]
 
@@ -21,24 +21,16 @@ __all__ = ["apply_pooled", "catch_up", "gather_pooled"]
 @njit(**PART)
 def catch_up(layout: Any, blocks: Any, state: Any, first: int, last: int) -> None:
     """Let the rows of entries catch up with blocks of groups before."""
-    K = layout.K
     rows, before = pointer(blocks.rows), pointer(blocks.before)
     values, linear_values = pointer(blocks.values_before), pointer(blocks.linear_before)
-    sums, residuals = pointer(state.sums), pointer(state.residuals)
-    moves, gaps, have_values = pointer(state.moves), pointer(state.gaps), len(blocks.values) > 0
+    have_values = len(blocks.values) > 0
     for entry in range(first, last):
         row, block = np.int64(rows[entry]), np.int64(before[entry])
         if block < 0:
             continue
         x = values[entry] if have_values else 1.0
         x_w = linear_values[entry] if have_values else 1.0
-        x_all, change = fill(layout, x), fill(layout, 0.0)
-        for k in range(0, K, layout.lanes):
-            S, d = load(layout, sums, row * K + k), load(layout, moves, block * K + k)
-            change = multiply_add(S, d, change)
-            store(sums, row * K + k, multiply_add(x_all, d, S))
-        residuals[2 * row] -= x * (total(change) - x * gaps[2 * block])
-        residuals[2 * row] -= x_w * gaps[2 * block + 1]
+        follow(layout, state, row, block, x, x_w)
 
 
 @njit(**PART)

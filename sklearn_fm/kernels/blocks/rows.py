@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ..compile import COMPILE, INLINE, PART
 from ..simd import beyond, fill, load, multiply_add, pointer, prefetch, store, total
 
-__all__ = ["AHEAD", "Blocks", "State", "gather", "retarget", "set_block", "settle"]
-__all__ += ["sum_up"]
+__all__ = ["AHEAD", "Blocks", "State", "follow", "gather", "retarget", "set_block"]
+__all__ += ["settle", "sum_up"]
 
 #: Entries from now whose rows are asked for.
 AHEAD = 24
@@ -195,12 +195,25 @@ def set_block(layout: Any, state: Any, block: int, new: Any) -> None:
     state.weights[block] = new[K]
 
 
-@njit(**PART)
-def settle(layout: Any, blocks: Any, state: Any, first: int, last: int) -> None:
-    """Let rows catch up with the last of their blocks."""
+@njit(**INLINE)
+def follow(layout: Any, state: Any, row: int, block: int, x: float, x_w: float) -> None:
+    """Let a row catch up with the move of a block, whose vector and weight x and x_w multiply."""
     K = layout.K
     sums, moves = pointer(state.sums), pointer(state.moves)
     residuals, gaps = pointer(state.residuals), pointer(state.gaps)
+    x_all, change = fill(layout, x), fill(layout, 0.0)
+    for k in range(0, K, layout.lanes):
+        S, d = load(layout, sums, row * K + k), load(layout, moves, block * K + k)
+        change = multiply_add(S, d, change)
+        store(sums, row * K + k, multiply_add(x_all, d, S))
+    residuals[2 * row] -= x * (total(change) - x * gaps[2 * block])
+    residuals[2 * row] -= x_w * gaps[2 * block + 1]
+
+
+@njit(**PART)
+def settle(layout: Any, blocks: Any, state: Any, first: int, last: int) -> None:
+    """Let rows catch up with the last of their blocks."""
+    K, moves = layout.K, pointer(state.moves)
     of_row, have_values = pointer(blocks.last), len(blocks.values) > 0
     values, linear_values = pointer(blocks.values_last), pointer(blocks.linear_last)
     for row in range(first, last):
@@ -212,13 +225,7 @@ def settle(layout: Any, blocks: Any, state: Any, first: int, last: int) -> None:
             continue
         x = values[row] if have_values else 1.0
         x_w = linear_values[row] if have_values else 1.0
-        x_all, change = fill(layout, x), fill(layout, 0.0)
-        for k in range(0, K, layout.lanes):
-            S, d = load(layout, sums, row * K + k), load(layout, moves, block * K + k)
-            change = multiply_add(S, d, change)
-            store(sums, row * K + k, multiply_add(x_all, d, S))
-        residuals[2 * row] -= x * (total(change) - x * gaps[2 * block])
-        residuals[2 * row] -= x_w * gaps[2 * block + 1]
+        follow(layout, state, row, block, x, x_w)
 
 
 @njit(**COMPILE)
